@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The configuration: one file, upstate.yaml, read into one immutable struct.
+ *
+ * One table in conf/schema.c holds for each key its name, type, range, default and
+ * a sentence; parsing, checks, `upstate check`, upstate.yaml(5) and the suggestions
+ * in messages come out of it. Every mistake of a file is reported at once, each as
+ * file:line:column with what is wrong, what was expected and the nearest right word.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#define CONF_APPS_MAX 20000
+#define CONF_BYTES_MAX (16u << 20)
+#define CONF_PROBLEMS_MAX 200
+
+struct conf_text_list {
+	char **items;
+	uint32_t len;
+};
+
+enum conf_mixed { CONF_MIXED_OK, CONF_MIXED_NEVER };
+
+struct conf_app {
+	char *name; /* [a-z0-9][a-z0-9-]{0,62} */
+	struct conf_text_list hosts; /* lower case; default ["*"] when it is the only app */
+	struct conf_text_list paths; /* default ["/"] */
+
+	/* how it runs; run and targets exclude each other */
+	char *run; /* for /bin/sh -c; NULL: targets */
+	uint32_t instances;
+	struct conf_text_list env; /* "NAME=value", sorted by name */
+	char *data;		   /* name of its data directory, or NULL */
+	char *stop;		   /* "TERM" */
+	uint32_t stop_signal;
+	uint32_t grace_ms;
+	bool notify; /* ready: { notify: true }: it says READY=1 */
+	uint32_t ready_ms; /* ready: { within: 60s } */
+	uint32_t files_max;
+	struct conf_text_list targets; /* "unix:/path", "127.0.0.1:80", "name:80" */
+
+	/* its health */
+	char *health_path; /* NULL: a connection that opens is enough */
+	uint32_t health_every_ms, health_timeout_ms, health_rise, health_fall;
+
+	/* its traffic */
+	uint32_t drain_ms;
+	uint32_t hold_wait_ms, hold_requests;
+	uint64_t hold_bytes;
+	uint32_t target_limit;
+	uint64_t body_max;
+	uint32_t connect_ms, response_ms, body_ms, tunnel_ms;
+	bool retry_unread;
+
+	/* its changes */
+	enum conf_mixed mixed;
+	uint32_t bake_ms;
+	uint32_t keep; /* releases whose files are kept besides those in use */
+};
+
+struct conf {
+	char *path; /* as given */
+	struct conf_text_list listen; /* addresses for users: "0.0.0.0:8080" */
+	char *admin;		      /* address of the pages, or NULL */
+	char *admin_group;	      /* may use the control socket, or NULL */
+	struct conf_text_list trusted_proxies; /* networks */
+	uint32_t threads;		       /* 0: one for each CPU, at most 8 */
+	uint32_t clients, header_bytes, header_count, header_ms, idle_ms;
+	bool access_log;
+	uint64_t log_bytes;
+	uint32_t log_files;
+	struct conf_app *apps; /* in order of the file */
+	uint32_t app_count;
+};
+
+/* One mistake (or warning) in a file. line and column count from 1; 0: the file as a whole. */
+struct conf_problem {
+	uint32_t line, column;
+	bool warning; /* said, but the file is used */
+	char text[400]; /* "unknown key 'host'; did you mean 'hosts'?" */
+};
+
+struct conf_problems {
+	struct conf_problem *items;
+	uint32_t len;	  /* at most CONF_PROBLEMS_MAX */
+	uint32_t dropped; /* beyond it */
+	uint32_t errors;  /* of them no warnings */
+};
+
+/* Parses text (the whole file). On success *ret is the caller's, to be freed with conf_free();
+ * problems may still hold warnings. Otherwise returns -ERR_INPUT, with the first error in e, all of
+ * them in problems, and *ret untouched. */
+int conf_parse(const char *path, const char *text, size_t len, struct conf **ret,
+	       struct conf_problems *problems, struct err *e);
+/* Reads the file, then conf_parse(); ret_text, when not NULL, gets the bytes that were read. */
+int conf_load(const char *path, struct conf **ret, struct buf *ret_text,
+	      struct conf_problems *problems, struct err *e);
+void conf_free(struct conf *c);
+void conf_problems_free(struct conf_problems *p);
+/* All problems, a line each: "upstate.yaml:3:5: error: unknown key ...". */
+void conf_problems_print(const struct conf_problems *p, const char *path, struct buf *out);
+
+const struct conf_app *conf_app(const struct conf *c, const char *name); /* NULL: not there */
+
+/* The body of upstate.yaml(5), as mdoc, out of the schema. */
+void conf_manual(struct buf *out);
+/* A first configuration, with comments, for `upstate init`. */
+void conf_example(struct buf *out);
+
+/* Shared with messages elsewhere: the nearest of n words to `word`, or NULL when none is near. */
+const char *conf_nearest(const char *word, const char *const *words, size_t n);
+/* "30s", "500ms", "2m", "1h" (a number alone: seconds); "10MiB", "64k". */
+bool conf_duration(const char *text, uint64_t *ret_ms);
+bool conf_bytes(const char *text, uint64_t *ret_bytes);

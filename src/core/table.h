@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The routing table: everything the router must know, in one block of bytes
+ * without pointers. The controller builds it, the keeper holds it in a sealed
+ * memory file, each router maps it and reads it in place. It is swapped whole and
+ * never edited.
+ *
+ * Finding an app costs O(length of host and path): one hash table holds a key for
+ * each (host pattern, path prefix), and one for each host pattern alone, so that
+ * patterns that do not exist are passed over without looking at the path.
+ *
+ * Which app wins: the most specific host pattern (exact; then *.suffix, longest
+ * first; then *) that has any prefix matching the path; within it the longest
+ * prefix. Prefixes match whole segments: "/api" matches "/api" and "/api/x", not
+ * "/apix".
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#define TABLE_MAGIC 0x55505442u
+#define TABLE_VERSION 1
+#define TABLE_APPS_MAX 20000
+#define TABLE_TARGETS_MAX 30000
+#define TABLE_ADDR_MAX 112
+
+enum target_kind { TARGET_UNIX, TARGET_TCP };
+
+/* What the router may do with a target. X(NAME, lower, meaning) */
+#define TARGET_USE_TABLE(X)                                                                        \
+	X(PROBE, probe, "look whether it is up, send no requests")                                 \
+	X(SERVE, serve, "send it requests while it is up")                                         \
+	X(DRAIN, drain, "send nothing new; what is there may finish until drain_until_ms")         \
+	X(FENCE, fence, "send nothing, cut what is there")
+
+enum target_use {
+#define X(name, lower, what) USE_##name,
+	TARGET_USE_TABLE(X)
+#undef X
+	USE_COUNT
+};
+
+struct table_limits {
+	uint32_t clients;	  /* client connections, all threads */
+	uint32_t header_bytes;	  /* of a request head; more is 431 (414 for the request line) */
+	uint32_t header_count;
+	uint32_t header_ms;	  /* from a request's first byte to the end of its head */
+	uint32_t idle_ms;	  /* a client connection between requests */
+	uint32_t access_log;	  /* 1: write records to the ring */
+};
+
+struct table_target {
+	uint64_t id; /* the same target in the next table has the same id */
+	uint64_t drain_until_ms; /* clock_ms(); USE_DRAIN */
+	uint32_t slot;		 /* in the numbers */
+	uint32_t app;		 /* index */
+	uint32_t name;		 /* offset of its name, "guestbook@12/1" */
+	uint32_t release;	 /* number, 0: not ours */
+	uint16_t kind, use;
+	uint16_t addr_len;
+	uint8_t addr[TABLE_ADDR_MAX]; /* a sockaddr */
+};
+
+struct table_app {
+	uint32_t name;	      /* offset */
+	uint32_t health_path; /* offset of "/up"; of "": a connection that opens is enough */
+	uint32_t slot;
+	uint32_t first_target, target_count;
+	uint32_t hold; /* 1: requests wait, by order */
+	uint32_t hold_wait_ms, hold_requests;
+	uint64_t hold_bytes;
+	uint32_t target_limit; /* requests at once to a target; 0: no limit */
+	uint64_t body_max;     /* bytes; 0: no limit */
+	uint32_t connect_ms, response_ms, body_ms, tunnel_ms; /* body: between two pieces, either way;
+								 tunnel: silence in both directions, 0: none */
+	uint32_t probe_ms, probe_timeout_ms, rise, fall;
+	uint32_t retry_unread; /* 1: a unix socket's ECONNRESET proves a small request unread */
+};
+
+struct table_route {
+	uint64_t hash; /* of pattern and prefix; 0: free place */
+	uint32_t host, host_len; /* offset; pattern without "*": ".example.org", "" for "*" */
+	uint32_t path, path_len; /* offset; path_len 0 with app UINT32_MAX: the pattern alone */
+	uint32_t app;
+};
+
+struct table_net {
+	uint8_t addr[16]; /* IPv4 as ::ffff:a.b.c.d */
+	uint32_t bits;	  /* of the 128 */
+};
+
+struct table {
+	uint32_t magic, version;
+	uint64_t size, generation;
+	struct table_limits limits;
+	uint32_t app_count, target_count, route_cap, trusted_count;
+	uint32_t apps, targets, routes, trusted, strings; /* offsets of the arrays */
+	uint32_t strings_len;
+};
+
+static inline const struct table_app *table_apps(const struct table *t)
+{
+	return (const void *)((const char *)t + t->apps);
+}
+static inline const struct table_target *table_targets(const struct table *t)
+{
+	return (const void *)((const char *)t + t->targets);
+}
+static inline const char *table_string(const struct table *t, uint32_t offset)
+{
+	return (const char *)t + t->strings + offset;
+}
+
+/* --- building (controller) --- */
+
+struct table_in_target {
+	uint64_t id, drain_until_ms;
+	uint32_t slot, release;
+	uint16_t kind, use;
+	const char *name;
+	uint16_t addr_len;
+	uint8_t addr[TABLE_ADDR_MAX];
+};
+
+struct table_in_app {
+	const char *name;
+	const char *health_path; /* NULL or "": connect only */
+	const char *const *hosts; /* "example.org", "*.example.org", "*" */
+	uint32_t host_count;
+	const char *const *paths; /* "/", "/api" */
+	uint32_t path_count;
+	struct table_app v; /* its plain values; offsets and indexes are filled in by the builder */
+	const struct table_in_target *targets;
+	uint32_t target_count;
+};
+
+struct table_in {
+	struct table_limits limits;
+	const struct table_net *trusted;
+	uint32_t trusted_count;
+	const struct table_in_app *apps;
+	uint32_t app_count;
+};
+
+/* Appends the table to `ret` (empty before). ERR_INPUT when two apps claim the same host and path
+ * (both named), ERR_LIMIT when a bound is passed. Deterministic: the same input, the same bytes. */
+int table_build(const struct table_in *in, uint64_t generation, struct buf *ret, struct err *e);
+
+/* Parses "10.0.0.0/8", "::1" or "192.0.2.1" (no "/": that address alone). */
+bool table_net_parse(const char *text, struct table_net *ret);
+
+/* Makes the address of a target: "unix:/path" or "127.0.0.1:80" or "[::1]:80" (numbers only).
+ * False when it is none of them or too long. */
+bool table_addr_parse(const char *text, uint16_t *ret_kind, uint8_t ret_addr[TABLE_ADDR_MAX],
+		      uint16_t *ret_len);
+
+/* --- reading (router) --- */
+
+/* Checks every offset, index and string before anything is used. */
+int table_check(const void *data, size_t len, struct err *e);
+/* Index of the app, or -1. host is lower case, without port; path begins with '/' and has no
+ * query. */
+int32_t table_find(const struct table *t, const char *host, size_t host_len, const char *path,
+		   size_t path_len);
+bool table_trusted(const struct table *t, const uint8_t addr[16]);

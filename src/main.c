@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Upstate: one binary, several processes. The map of the tree:
+ *
+ *	base/     errors, buffers, lists, time, log: what everything uses
+ *	core/     every decision, as pure functions: routing table, balancing, retry, hold, health,
+ *	          supervision, rollout
+ *	loop/     epoll, timers, signals, children
+ *	wire/     HTTP/1, messages between our processes, memory shared between them
+ *	conf/     the configuration file: one schema table
+ *	state/    what must be remembered: SQLite, the chain of history
+ *	keep/     the keeper: holds sockets, starts and reaps everything
+ *	route/    the router: users' requests
+ *	logger/   the logger: output of instances, access log
+ *	ship/     releases and their store; rollouts made real
+ *	tell/     API, feeds, pages
+ *	control/  the controller: ship, tell and state in one process
+ *	cli/      the verbs, thin clients of the API
+ *
+ * `upstate serve` becomes the keeper; the keeper runs this binary again as the other
+ * processes, under names that begin with "_" and need its socket on descriptor 3.
+ */
+#include "base/util.h"
+
+int main(int argc, char **argv)
+{
+	return 0;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The release store: files named by the SHA-256 of their content, releases named by
+ * the SHA-256 of their manifest, trees made of hard links.
+ *
+ *	DIR/store/objects/ab/cdef...    a file's content and x bit (…x at the end: executable); 0444/0555
+ *	DIR/store/trees/ID/             a release, as files: hard links to objects
+ *	DIR/store/incoming/             what is being received
+ *
+ * Nothing becomes visible under its name before it is complete, verified and on
+ * disk (temporary name, one syncfs for all, rename), so a crash leaves at most litter
+ * in incoming/, which store_open() removes.
+ *
+ * Manifest (text, canonical: entries sorted by path bytes, no duplicate, each parent directory has
+ * its own entry):
+ *
+ *	upstate-manifest 1\n
+ *	d 0755 path\n
+ *	f 0644 SIZE SHA256 path\n
+ *	l target\tpath\n          (relative, within the tree)
+ *
+ * A path has no NUL, no newline or tab, no empty, "." or ".." segment, and at most 4095 bytes.
+ * Modes are 0755 or 0644 for files (x bit kept, nothing else), 0755 for directories.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#define STORE_HASH 65 /* hexadecimal SHA-256 with its NUL */
+#define STORE_FILES_MAX 200000
+
+struct store;
+
+struct store_file {
+	char type; /* 'd', 'f', 'l' */
+	bool executable;
+	uint64_t size;
+	char hash[STORE_HASH]; /* 'f' */
+	const char *target;    /* 'l' */
+	const char *path;
+};
+
+struct store_manifest {
+	struct store_file *files;
+	size_t len;
+	uint64_t bytes; /* sum of sizes */
+	char *text;	/* canonical; what the strings above point into is its copy */
+	size_t text_len;
+	char id[STORE_HASH];
+	char *strings;
+};
+
+/* --- both sides --- */
+
+/* Parses and checks a manifest text: anything not canonical is -ERR_INPUT with the line number. */
+int store_manifest_parse(const char *text, size_t len, struct store_manifest *ret, struct err *e);
+void store_manifest_free(struct store_manifest *m);
+
+/* Reads a directory tree into a manifest (the CLI's side). Refused, each by its path: not there,
+ * empty, sockets, devices, FIFOs, links that leave the tree, unreadable files, names with newline or
+ * tab. .git at the top is left out. progress (may be NULL) is called now and then. Directories
+ * without files are kept. */
+int store_scan(const char *dir, struct store_manifest *ret,
+	       void (*progress)(void *arg, size_t files, uint64_t bytes), void *arg, struct err *e);
+
+/* --- the controller's side --- */
+
+int store_open(const char *dir, struct store **ret, struct err *e); /* dir: DIR/store */
+void store_close(struct store *s);
+
+/* Which files' contents are lacking: sets want[i] for each 'f' entry (first of each hash). */
+int store_missing(struct store *s, const struct store_manifest *m, bool *want, uint64_t *ret_bytes,
+		  struct err *e);
+
+/* Receiving contents as a stream: repeated "SHA256 SIZE x|-\n" + SIZE bytes. Fed with pieces as they
+ * come; each object is hashed while written, and refused (-ERR_INPUT, named) when it differs. */
+struct store_intake;
+int store_intake_begin(struct store *s, struct store_intake **ret, struct err *e);
+int store_intake_feed(struct store_intake *in, const void *data, size_t len, struct err *e);
+/* Publishes what was received whole; a stream that ends in the middle of an object is an error. */
+int store_intake_end(struct store_intake *in, uint64_t *ret_objects, struct err *e); /* frees in */
+void store_intake_abort(struct store_intake *in);
+
+/* Makes DIR/store/trees/ID (hard links; copies when a link is refused with EMLINK) and verifies it: every
+ * object re-hashed. Already there: verified only. May take a second: call it in a child process. */
+int store_stage(struct store *s, const struct store_manifest *m, struct err *e);
+/* Compares the tree with its manifest: content, modes, links, nothing more, nothing less. -ERR_CORRUPT
+ * names the first few differences. */
+int store_verify(struct store *s, const struct store_manifest *m, struct err *e);
+/* Writes the release into a new directory of the caller's choice (copies, for a person). */
+int store_export(struct store *s, const struct store_manifest *m, const char *dest, struct err *e);
+bool store_has_tree(struct store *s, const char *id);
+void store_tree_path(struct store *s, const char *id, char *ret, size_t size);
+/* Removes the tree, and then all objects that no tree holds (link count 1). */
+int store_drop_tree(struct store *s, const char *id, struct err *e);
+int store_sweep(struct store *s, uint64_t *ret_freed, struct err *e);

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The numbers: memory that the keeper makes, the router writes, and the
+ * controller reads. It outlives them both, so a receipt survives a crash of
+ * either, and what was inside a router that died is known.
+ *
+ * Each router thread has its own row of counters for each slot, so counting is a
+ * plain add to memory that no other thread writes; readers sum the rows.
+ * Fields are C11 atomics used with relaxed order: each number is right, two
+ * numbers read together may be an instant apart.
+ *
+ * Slots: the controller gives each app and each target a slot (in the routing
+ * table). A slot is used anew only after every thread has taken up a table
+ * without it; the controller then zeroes its rows.
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/util.h"
+
+#define SHM_MAGIC 0x55505354u /* "UPST" */
+#define SHM_VERSION 1
+#define SHM_THREADS 64
+#define SHM_SLOTS 40000 /* apps and targets together */
+
+/* Counters of a slot. X(name, what it counts). Slots of apps and of targets have the same ones;
+ * what cannot happen to one of them stays 0. */
+#define COUNT_TABLE(X)                                                                             \
+	X(requests, "requests taken from clients (app), tries sent to it (target)")                \
+	X(answered_1xx, "answers passed on, by class of status")                                   \
+	X(answered_2xx, "")                                                                        \
+	X(answered_3xx, "")                                                                        \
+	X(answered_4xx, "")                                                                        \
+	X(answered_5xx, "")                                                                        \
+	X(refused_4xx, "answered by Upstate itself: the request was at fault (app)")               \
+	X(failed_502, "answered by Upstate itself: the target broke, and no retry was right")      \
+	X(failed_503_full, "no place left in the waiting room")                                    \
+	X(failed_503_waited, "waited as long as was allowed")                                      \
+	X(failed_504, "the target did not answer in time")                                         \
+	X(failed_cut, "answer had begun and could not be finished; or cut by the end of a drain")  \
+	X(failed_lost, "was inside a router that died")                                            \
+	X(client_left, "the client went away first")                                               \
+	X(held, "waited in the waiting room at all")                                               \
+	X(held_ms, "sum of the waits")                                                             \
+	X(slowed, "waited over 1 s")                                                               \
+	X(retried_unsent, "sent to another target: nothing had been written")                      \
+	X(retried_unread, "sent to another target: the socket proved it unread")                   \
+	X(retried_safe, "sent to another target once: GET or HEAD without an answer")              \
+	X(connects, "connections opened to targets")                                               \
+	X(connect_failed, "that failed")                                                           \
+	X(reused, "requests on a connection that was there")                                       \
+	X(upgraded, "connections that became tunnels")                                             \
+	X(probes, "health probes sent")                                                            \
+	X(probes_failed, "that failed")                                                            \
+	X(bytes_in, "body bytes from clients")                                                     \
+	X(bytes_out, "body bytes to clients")
+
+/* Latency of answered requests, first byte in to last byte out, waiting included: buckets of
+ * a quarter of an octave from 32 microseconds on, so they reach to 9 hours. */
+#define SHM_BUCKETS 120
+
+struct shm_counts {
+#define X(name, what) _Atomic uint64_t name;
+	COUNT_TABLE(X)
+#undef X
+	_Atomic uint64_t inflight; /* now inside (gauge): an answer is still owed */
+	_Atomic uint64_t waiting;  /* now in the waiting room (gauge) */
+	_Atomic uint64_t waiting_bytes;
+	_Atomic uint64_t tunnels; /* now open (gauge) */
+	_Atomic uint64_t longest_us; /* since the controller last set it to 0 */
+	_Atomic uint64_t latency[SHM_BUCKETS];
+};
+
+/* What the router finds a target to be. X(name, lower) */
+#define TARGET_STATE_TABLE(X)                                                                      \
+	X(UNKNOWN, unknown) /* not looked at yet */                                                \
+	X(UP, up)                                                                                  \
+	X(DOWN, down)
+
+enum target_state {
+#define X(name, lower) TARGET_##name,
+	TARGET_STATE_TABLE(X)
+#undef X
+};
+
+/* Per-slot words that are a state, not a count; written by router thread 0 (targets). */
+struct shm_slot {
+	_Atomic uint64_t id;	   /* of the target or app that has the slot; 0: free (controller) */
+	_Atomic uint32_t state;	   /* enum target_state */
+	_Atomic int32_t error;	   /* errno or HTTP status of the probe that failed last */
+	_Atomic uint64_t since_ms; /* of this state, clock_ms() */
+	_Atomic uint64_t passed;   /* probes passed since the target came into the table */
+	_Atomic uint64_t last_ms;  /* of the last probe */
+};
+
+/* Counters of one thread of the router that belong to no app. */
+#define THREAD_COUNT_TABLE(X)                                                                      \
+	X(clients, "client connections now (gauge)")                                               \
+	X(accepted, "client connections accepted")                                                 \
+	X(accept_failed, "not accepted for want of descriptors or memory")                         \
+	X(clients_refused, "closed at once: as many as allowed were there")                        \
+	X(bad_requests, "answered 400, 414, 431 before an app was known")                          \
+	X(unknown_host, "answered 404: no app has this host and path")                             \
+	X(log_written, "access log records")                                                       \
+	X(log_dropped, "access log records for which the ring had no room")                        \
+	X(no_memory, "requests failed for want of memory")
+
+struct shm_thread {
+	_Atomic uint64_t generation; /* of the table in use */
+	_Atomic uint64_t tick_ms;    /* when the thread last turned */
+#define X(name, what) _Atomic uint64_t name;
+	THREAD_COUNT_TABLE(X)
+#undef X
+	uint64_t pad[6];
+};
+
+struct shm {
+	uint32_t magic, version, threads, slots;
+	_Atomic uint64_t router_pid;
+	struct shm_thread thread[SHM_THREADS];
+	struct shm_slot slot[SHM_SLOTS];
+	struct shm_counts counts[]; /* [thread * SHM_SLOTS + slot] */
+};
+
+static inline struct shm_counts *shm_counts(struct shm *shm, uint32_t thread, uint32_t slot)
+{
+	return &shm->counts[(size_t)thread * SHM_SLOTS + slot];
+}
+
+/* For the one writer of a counter: no locked instruction. */
+static inline void shm_add(_Atomic uint64_t *n, uint64_t by)
+{
+	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + by,
+			      memory_order_relaxed);
+}
+
+static inline void shm_sub(_Atomic uint64_t *n, uint64_t by)
+{
+	shm_add(n, (uint64_t)0 - by);
+}
+
+static inline uint64_t shm_get(const _Atomic uint64_t *n)
+{
+	return atomic_load_explicit((_Atomic uint64_t *)n, memory_order_relaxed);
+}
+
+size_t shm_size(uint32_t threads);
+/* Makes the memory (sparse: what is not touched costs nothing); returns a descriptor, sealed
+ * against a change of size, or -1 with errno. */
+int shm_create(uint32_t threads);
+/* Maps it; NULL with errno when it is not what shm_create() made. */
+struct shm *shm_map(int fd);
+void shm_unmap(struct shm *shm);
+
+/* A plain copy of a slot's counters, summed over threads. */
+struct shm_sum {
+#define X(name, what) uint64_t name;
+	COUNT_TABLE(X)
+#undef X
+	uint64_t inflight, waiting, waiting_bytes, tunnels, longest_us;
+	uint64_t latency[SHM_BUCKETS];
+};
+void shm_sum_slot(struct shm *shm, uint32_t slot, struct shm_sum *ret);
+/* a - b for what counts up; gauges and longest_us are a's. */
+void shm_sum_minus(struct shm_sum *a, const struct shm_sum *b);
+/* The same, added up. */
+void shm_sum_plus(struct shm_sum *a, const struct shm_sum *b);
+void shm_zero_slot(struct shm *shm, uint32_t slot);
+
+uint32_t shm_bucket(uint64_t us);     /* the bucket of a latency */
+uint64_t shm_bucket_us(uint32_t i);   /* its upper end */
+/* Upper end of the bucket in which the q-quantile (0..1) falls, in microseconds; 0 when empty. */
+uint64_t shm_quantile_us(const struct shm_sum *s, double q);
