@@ -494,7 +494,7 @@ void rollout_step(struct rollout *r, const struct rollout_rules *rules,
 	struct step s = {r, rules, now_ms, next_unit, ret};
 	enum rollout_phase before;
 
-	ensure(rules->instances >= 1 && rules->instances <= ROLLOUT_INSTANCES_MAX);
+	ensure(rules->instances <= ROLLOUT_INSTANCES_MAX);
 	memset(ret, 0, sizeof(*ret));
 	take_event(&s, ev);
 	/* Each phase is left at most a few times in a step: forward, then perhaps round. */

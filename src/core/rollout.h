@@ -74,7 +74,7 @@ static inline bool rollout_same(struct rollout_version a, struct rollout_version
 }
 
 struct rollout_rules {
-	uint32_t instances;
+	uint32_t instances; /* 0: the app is no longer configured; what runs drains and ends */
 	uint32_t ready_ms; /* a new unit must be ready by then */
 	uint32_t drain_ms;
 	uint32_t bake_ms;
