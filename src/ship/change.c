@@ -124,6 +124,8 @@ void ship_receipt_json(const struct ship_receipt *r, json_t *into)
 json_t *ship_change_json(const struct ship_app *a, const struct ship_change *c)
 {
 	char from[96], to[96], when[CLOCK_TEXT], at[CLOCK_TEXT];
+	const struct ship_release *release = ship_release(a, c->to.release);
+	const struct ship_settings *settings = ship_settings(a, c->to.settings);
 	struct ship_receipt now = c->receipt;
 	json_t *o, *steps = json_array();
 
@@ -147,6 +149,10 @@ json_t *ship_change_json(const struct ship_app *a, const struct ship_change *c)
 		ship_receipt(&sum, &c->base, &now);
 	}
 	ship_receipt_json(&now, o);
+	if (release)
+		json_object_set_new(o, "release", json_string(release->id));
+	if (settings)
+		json_object_set_new(o, "settings", json_string(settings->hash));
 	return o;
 }
 

@@ -86,8 +86,6 @@ int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *
 	ship_change_step(a, "accepted from %.100s: %zu files, %llu bytes", source, m->len,
 			 (unsigned long long)m->bytes);
 	record = ship_change_json(a, a->change);
-	json_object_set_new(record, "release", json_string(m->id));
-	json_object_set_new(record, "settings", json_string(ship_settings(a, number)->hash));
 	json_object_set_new(record, "source", json_string(source));
 	if (ship_commit(s, a, "change.accepted", record, false, e) < 0) {
 		ship_change_end(a, "failed", e->msg);
