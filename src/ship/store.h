@@ -29,6 +29,7 @@
 
 #define STORE_HASH 65 /* hexadecimal SHA-256 with its NUL */
 #define STORE_FILES_MAX 200000
+#define STORE_MANIFEST_MAX (64u << 20) /* bytes of its text */
 
 struct store;
 
