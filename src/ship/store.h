@@ -93,6 +93,8 @@ int store_verify(struct store *s, const struct store_manifest *m, struct err *e)
 int store_export(struct store *s, const struct store_manifest *m, const char *dest, struct err *e);
 bool store_has_tree(struct store *s, const char *id);
 void store_tree_path(struct store *s, const char *id, char *ret, size_t size);
+/* A descriptor to read the content of a file by its hash; -ERR_NOT_FOUND when it is not kept. */
+int store_object_open(struct store *s, const char *hash, struct err *e);
 /* Removes the tree, and then all objects that no tree holds (link count 1). */
 int store_drop_tree(struct store *s, const char *id, struct err *e);
 int store_sweep(struct store *s, uint64_t *ret_freed, struct err *e);

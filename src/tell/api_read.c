@@ -232,7 +232,7 @@ void tell_object(struct call *c, json_t *body)
 static void tail_more(struct loop_timer *t)
 {
 	struct call *c = container_of(t, struct call, tail);
-	char piece[65536], path[700];
+	char piece[65536], path[900];
 	struct stat here, now;
 	ssize_t n;
 
@@ -267,7 +267,7 @@ static void seek_lines(int fd, uint32_t lines)
 
 void tell_logs(struct call *c, json_t *body)
 {
-	char path[700], number[16];
+	char path[900], number[16];
 	struct ship_app *a;
 	uint32_t lines = 100;
 	struct err e;
