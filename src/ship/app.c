@@ -102,9 +102,9 @@ static json_t *unit_json(const struct ship_app *a, const struct rollout_unit *u)
 {
 	struct ship_unit *x = ship_unit((struct ship_app *)a, u->id);
 
-	return json_pack("[I, i, i, i, i, b, I, i]", (json_int_t)u->id, (int)u->version.release,
+	return json_pack("[I, i, i, i, i, b, I, i, i]", (json_int_t)u->id, (int)u->version.release,
 			 (int)u->version.settings, (int)u->slot, (int)u->use, u->stop,
-			 (json_int_t)u->until_ms, x ? (int)x->port : 0);
+			 (json_int_t)u->until_ms, (int)u->starts_before, x ? (int)x->port : 0);
 }
 
 static json_t *rollout_json(const struct ship_app *a)
@@ -195,17 +195,18 @@ static bool load_rollout(struct ship_app *a, json_t *o)
 	json_array_foreach (units, i, unit) {
 		struct rollout_unit *u = &r->units[r->unit_count];
 		json_int_t id, until;
-		int release, settings, slot, use, stop, port;
+		int release, settings, slot, use, stop, starts, port;
 		struct ship_unit *x;
 
 		if (r->unit_count == ROLLOUT_UNITS_MAX ||
-		    json_unpack(unit, "[I, i, i, i, i, b, I, i]", &id, &release, &settings, &slot, &use,
-				&stop, &until, &port) < 0)
+		    json_unpack(unit, "[I, i, i, i, i, b, I, i, i]", &id, &release, &settings, &slot, &use,
+				&stop, &until, &starts, &port) < 0)
 			return false;
 		*u = (struct rollout_unit){.id = (uint64_t)id, .slot = (uint32_t)slot,
 					   .version = {(uint32_t)release, (uint32_t)settings},
 					   .use = (enum target_use)use, .stop = stop,
-					   .until_ms = (uint64_t)until};
+					   .until_ms = (uint64_t)until,
+					   .starts_before = (uint32_t)starts};
 		r->unit_count++;
 		x = ship_unit(a, u->id);
 		x->port = (uint16_t)port;

@@ -64,6 +64,7 @@ void ship_units_look(struct ship_app *a)
 		u->seen.gone = x->gone;
 		u->seen.ready = has_process(x) && (!notify || x->seen.state == INSTANCE_RUNNING) &&
 				atomic_load(&slot->state) == TARGET_UP && shm_get(&slot->passed) > 0;
+		u->seen.unknown = has_process(x) && atomic_load(&slot->state) == TARGET_UNKNOWN;
 		u->seen.drained = false;
 		if (u->use == USE_DRAIN && x->published == USE_DRAIN &&
 		    applied >= x->published_generation) {
