@@ -180,7 +180,7 @@ static void what_is_there_is_kept_but_still_checked(void **state)
 	char object[96];
 	struct stat before, after;
 
-	snprintf(object, sizeof(object), "store/objects/%.2s/%s", HELLO, HELLO + 2);
+	snprintf(object, sizeof(object), "store/objects/%.2s/%s", HELLO, &HELLO[2]);
 	assert_int_equal(take_text(HELLO " 5 -\nhello"), 0);
 	assert_int_equal(stat(object, &before), 0);
 	assert_int_equal(take_text(HELLO " 5 -\nhello"), 0);
@@ -209,7 +209,7 @@ static void a_damaged_content_is_found_and_asked_for_anew(void **state)
 {
 	char object[96];
 
-	snprintf(object, sizeof(object), "store/objects/%.2s/%s", HELLO, HELLO + 2);
+	snprintf(object, sizeof(object), "store/objects/%.2s/%s", HELLO, &HELLO[2]);
 	assert_int_equal(send_missing(s, "v1", &m1), 0);
 	assert_int_equal(sh("chmod u+w %s; printf hallo >%s; chmod u-w %s", object, object, object),
 			 0);
