@@ -63,7 +63,8 @@ int state_usage(struct state *s, struct state_usage *ret, struct err *e);
 int state_history_add(struct state *s, uint64_t wall_ms, const char *kind, const char *app,
 		      json_t *data, uint64_t *ret_seq, struct err *e);
 /* Calls `each` for records in ascending order with seq > after (and of the app when app is not
- * NULL, and time <= until_ms when that is not 0), at most `limit` (the newest `limit` of them when `newest`).
+ * NULL, and time <= until_ms when that is not 0), at most `limit` (the newest `limit` of them when
+ * `newest`).
  * `record` is {seq, time, kind, app, data, prev, hash}; borrowed. each() returns false to stop. */
 int state_history_read(struct state *s, const char *app, uint64_t after, uint64_t until_ms,
 		       uint32_t limit, bool newest, bool (*each)(void *arg, json_t *record), void *arg,
@@ -72,13 +73,15 @@ int state_history_read(struct state *s, const char *app, uint64_t after, uint64_
 int state_history_head(struct state *s, uint64_t *ret_seq, char ret_hash[STATE_HASH], struct err *e);
 /* Recomputes the whole chain. -ERR_CORRUPT names the first record that does not fit. */
 int state_history_verify(struct state *s, uint64_t *ret_records, struct err *e);
-/* The same in portions, for a process that must not be silent for long: begins with *v all zero, checks
- * up to `limit` records; 1 when there are more, 0 when the chain is whole: then v holds its end. */
+/* The same in portions, for a process that must not be silent for long (100,000 records take about a
+ * second): begins with *v all zero, checks up to `limit` records; 1 when there may be more, 0 when the
+ * chain is whole: then v holds its end. */
 struct state_verify {
 	uint64_t seq;
 	char hash[STATE_HASH];
 };
-int state_history_verify_some(struct state *s, struct state_verify *v, uint32_t limit, struct err *e);
+int state_history_verify_some(struct state *s, struct state_verify *v, uint32_t limit,
+			      struct err *e);
 
 /* --- texts that history names by their SHA-256 (manifests, configurations); never pruned --- */
 
