@@ -41,8 +41,11 @@ bool http1_is(struct http1_slice s, const char *lower)
 /* Takes the next element off a comma separated list; empty ones are passed over (RFC 9110, 5.6.1). */
 static bool next_token(struct http1_slice *list, struct http1_slice *ret)
 {
-	const char *p = list->p, *end = p + list->len, *start;
+	const char *p = list->p, *end, *start;
 
+	if (!list->len)
+		return false;
+	end = p + list->len;
 	while (p < end && (*p == ' ' || *p == '\t' || *p == ','))
 		p++;
 	if (p == end)

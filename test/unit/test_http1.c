@@ -380,6 +380,7 @@ static void keep_alive_upgrade_and_expect_come_from_their_headers(void **state)
 		{"TE: trailers\r\nConnection: TE\r\n", 1, true, false, false, true},
 		{"TE: deflate;q=0.5, trailers\r\nConnection: TE\r\n", 1, true, false, false, true},
 		{"TE: trailers\r\n", 1, true, false, false, false},
+		{"Connection: TE\r\n", 1, true, false, false, false},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(table); i++) {
