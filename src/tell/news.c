@@ -10,6 +10,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "tell/feed.h"
+
+#define HISTORY_LOOK 400 /* newest records among which ended changes are looked for */
 
 /* Stores the status if it is news. The marks only save the look into the database. */
 static void put(struct tell *t, const char *id, const char *app, const struct tell_status_of *s,
@@ -78,12 +81,148 @@ void tell_devices_look(struct tell *t)
 			look_at_app(t, a);
 }
 
+/* --- feeds --- */
+
+struct gather {
+	struct feed feed;
+	struct state_device *devices;
+	struct feed_change *changes;
+	json_t *records; /* keeps what `changes` borrow */
+};
+
+static bool gather_device(void *arg, const struct state_device *d)
+{
+	struct gather *g = arg;
+
+	if (g->feed.device_count == FEED_DEVICES_MAX) {
+		g->feed.devices_more++;
+		return true;
+	}
+	g->devices[g->feed.device_count] = *d;
+	g->devices[g->feed.device_count++].body = util_strdup(d->body);
+	return true;
+}
+
+static bool gather_change(void *arg, json_t *record)
+{
+	struct gather *g = arg;
+	const char *kind = json_string_value(json_object_get(record, "kind"));
+
+	if (!kind || strcmp(kind, "change.end") != 0)
+		return true;
+	json_array_append(g->records, record);
+	return true;
+}
+
+static void free_gather(struct gather *g)
+{
+	for (size_t i = 0; i < g->feed.device_count; i++)
+		free(g->devices[i].body);
+	free(g->devices);
+	free(g->changes);
+	json_decref(g->records);
+}
+
+/* The name in all ids of the feeds, and the time of their birth: they must never change. */
+static int feed_birth(struct tell *t, json_t **ret, struct err *e)
+{
+	char host[256] = "localhost", born[CLOCK_TEXT];
+
+	if (state_get(t->ship->state, "feed", ret, e) < 0)
+		return -(int)e->code;
+	if (*ret)
+		return 0;
+	if (gethostname(host, sizeof(host) - 1) < 0)
+		util_copy(host, sizeof(host), "localhost");
+	*ret = json_pack("{s:s, s:s}", "authority", host, "born", clock_text(clock_wall_ms(), born));
+	if (!*ret)
+		*ret = json_pack("{s:s, s:s}", "authority", "localhost", "born", born);
+	return state_put(t->ship->state, "feed", *ret, e);
+}
+
+/* All that the feed of an app (NULL: of everything) is made of. */
+static int gather(struct tell *t, const char *app, struct gather *g, struct err *e)
+{
+	struct state *s = t->ship->state;
+
+	*g = (struct gather){.records = json_array()};
+	g->devices = util_alloc(FEED_DEVICES_MAX * sizeof(*g->devices));
+	if (state_device_each(s, app, gather_device, g, e) < 0 ||
+	    (app && state_device_each(s, "", gather_device, g, e) < 0) ||
+	    state_history_read(s, app, 0, 0, HISTORY_LOOK, true, gather_change, g, e) < 0)
+		return -(int)e->code;
+	g->changes = util_alloc((json_array_size(g->records) + 1) * sizeof(*g->changes));
+	for (size_t i = json_array_size(g->records); i-- > 0;) {
+		json_t *record = json_array_get(g->records, i);
+
+		g->changes[g->feed.change_count++] =
+			(struct feed_change){json_string_value(json_object_get(record, "time")),
+					     json_object_get(record, "data")};
+	}
+	g->feed.devices = g->devices;
+	g->feed.changes = g->changes;
+	return 0;
+}
+
+static void answer_feed(struct call *c, const struct feed *f, bool atom)
+{
+	CLEANUP_BUF struct buf out = {0};
+	char etag[FEED_ETAG], headers[FEED_ETAG + 64];
+	struct http1_slice known = server_header(c->r, "if-none-match");
+	struct err e;
+
+	if ((atom ? feed_atom : feed_rss)(f, &out, &e) < 0) {
+		tell_answer_err(c, &e);
+		return;
+	}
+	feed_etag(out.data, out.len, etag);
+	snprintf(headers, sizeof(headers), "ETag: %s\r\nCache-Control: no-cache\r\n", etag);
+	if (known.len && memmem(known.p, known.len, etag, strlen(etag)))
+		server_answer(c->r, 304, NULL, headers, NULL, 0);
+	else
+		server_answer(c->r, 200, atom ? FEED_ATOM_TYPE : FEED_RSS_TYPE, headers, out.data, out.len);
+}
+
+/* /feeds/APP.atom, /feeds/APP.rss, /feeds/all.atom */
+void tell_feed(struct call *c, json_t *body)
+{
+	struct tell *t = c->t;
+	char *dot = strrchr(c->arg[0], '.');
+	bool atom = dot && strcmp(dot, ".atom") == 0, all;
+	CLEANUP(json_decrefp) json_t *birth = NULL;
+	char base[MSG_PATH + 16], hash[STATE_HASH];
+	struct gather g;
+	struct ship_app *a;
+	struct err e;
+
+	if (!dot || (!atom && strcmp(dot, ".rss") != 0)) {
+		err_set(&e, ERR_NOT_FOUND, "feeds are named APP.atom, APP.rss and all.atom");
+		tell_answer_err(c, &e);
+		return;
+	}
+	*dot = '\0';
+	all = strcmp(c->arg[0], "all") == 0;
+	if (!all && tell_app(c, &a) < 0)
+		return;
+	snprintf(base, sizeof(base), "http://%s", t->conf->admin ?: "localhost");
+	if (gather(t, all ? NULL : c->arg[0], &g, &e) < 0 || feed_birth(t, &birth, &e) < 0 ||
+	    state_history_head(t->ship->state, &g.feed.head_seq, hash, &e) < 0) {
+		tell_answer_err(c, &e);
+	} else {
+		g.feed.name = c->arg[0];
+		g.feed.base = base;
+		g.feed.head_hash = hash;
+		g.feed.authority = json_string_value(json_object_get(birth, "authority"));
+		g.feed.updated = json_string_value(json_object_get(birth, "born"));
+		answer_feed(c, &g.feed, atom);
+	}
+	free_gather(&g);
+}
+
 void tell_page(struct call *c, json_t *body)
 {
 }
+
 void tell_device_page(struct call *c, json_t *body)
-{
-}
-void tell_feed(struct call *c, json_t *body)
 {
 }
