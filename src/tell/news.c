@@ -14,28 +14,44 @@
 
 #define HISTORY_LOOK 400 /* newest records among which ended changes are looked for */
 
-/* Stores the status if it is news. The marks only save the look into the database. */
+static uint64_t mark_of(const struct tell_status_of *s)
+{
+	return map_hash_more(map_hash(s->status, strlen(s->status)), s->reason, strlen(s->reason)) | 1;
+}
+
+/* Is the status another than the one stored last? Asked before anything is made of it: there may be
+ * ten thousand devices, and hardly ever one that changed. */
+static bool is_news(struct tell *t, const char *id, const struct tell_status_of *s)
+{
+	return (uintptr_t)map_get(&t->device_marks, map_hash(id, strlen(id))) != (uintptr_t)mark_of(s);
+}
+
 static void put(struct tell *t, const char *id, const char *app, const struct tell_status_of *s,
 		json_t *body)
 {
-	uint64_t key = map_hash(id, strlen(id));
-	uint64_t mark = map_hash_more(map_hash(s->status, strlen(s->status)), s->reason,
-				      strlen(s->reason)) | 1;
 	bool changed = false;
 	struct err e;
 
-	if ((uintptr_t)map_get(&t->device_marks, key) == (uintptr_t)mark) {
-		json_decref(body);
-		return;
-	}
 	if (state_device_put(t->ship->state, id, app, s->status, s->reason, body, clock_wall_ms(), &changed,
 			     &e) < 0)
 		log_warn("device", "id=%s reason=\"%s\"", id, e.msg);
 	else
-		map_put(&t->device_marks, key, (void *)(uintptr_t)mark);
+		map_put(&t->device_marks, map_hash(id, strlen(id)), (void *)(uintptr_t)mark_of(s));
 	if (changed)
 		log_info("status", "device=%s status=%s reason=\"%s\"", id, s->status, s->reason);
 	json_decref(body);
+}
+
+static json_t *slot_json(struct ship_app *a, uint32_t slot, const char *id,
+			 const struct tell_status_of *s)
+{
+	json_t *units = json_array();
+
+	for (uint32_t i = 0; i < a->rollout.unit_count; i++)
+		if (a->rollout.units[i].slot == slot && !a->rollout.units[i].stop)
+			json_array_append_new(units, tell_unit_json(a, &a->rollout.units[i]));
+	return json_pack("{s:s, s:s, s:s, s:o}", "device", id, "status", s->status, "reason", s->reason,
+			 "instances", units);
 }
 
 static void look_at_app(struct tell *t, struct ship_app *a)
@@ -44,22 +60,19 @@ static void look_at_app(struct tell *t, struct ship_app *a)
 	char id[200];
 
 	tell_app_status_of(a, &s);
-	put(t, a->name, a->name, &s, tell_app_json(a));
+	if (is_news(t, a->name, &s))
+		put(t, a->name, a->name, &s, tell_app_json(a));
 	for (uint32_t slot = 1; a->conf->run && slot <= a->conf->instances; slot++) {
-		json_t *units = json_array();
-
-		for (uint32_t i = 0; i < a->rollout.unit_count; i++)
-			if (a->rollout.units[i].slot == slot && !a->rollout.units[i].stop)
-				json_array_append_new(units, tell_unit_json(a, &a->rollout.units[i]));
 		snprintf(id, sizeof(id), "%s/%u", a->name, slot);
 		tell_slot_status(a, slot, &s);
-		put(t, id, a->name, &s, json_pack("{s:s, s:s, s:s, s:o}", "device", id, "status", s.status,
-						  "reason", s.reason, "instances", units));
+		if (is_news(t, id, &s))
+			put(t, id, a->name, &s, slot_json(a, slot, id, &s));
 	}
 	for (uint32_t i = 0; i < a->target_count; i++) {
 		snprintf(id, sizeof(id), "%s/%s", a->name, a->targets[i].name);
 		tell_target_status(a, &a->targets[i], &s);
-		put(t, id, a->name, &s, tell_target_json(a, &a->targets[i]));
+		if (is_news(t, id, &s))
+			put(t, id, a->name, &s, tell_target_json(a, &a->targets[i]));
 	}
 }
 
@@ -68,17 +81,27 @@ void tell_devices_look(struct tell *t)
 	struct ship_app *a;
 	struct tell_status_of s;
 	char id[64];
+	struct err e;
 
 	if (!t->conf || !t->ship->synced)
 		return;
+	if (state_begin(t->ship->state, &e) < 0) { /* the next look tries again */
+		log_warn("device", "reason=\"%s\"", e.msg);
+		return;
+	}
 	for (enum part p = 0; p < PART_COUNT; p++) {
 		snprintf(id, sizeof(id), "upstate/%s", part_name(p));
 		tell_part_status(t, p, &s);
-		put(t, id, "", &s, tell_part_json(t, p));
+		if (is_news(t, id, &s))
+			put(t, id, "", &s, tell_part_json(t, p));
 	}
 	LIST_EACH (a, &t->ship->apps, link)
 		if (a->conf)
 			look_at_app(t, a);
+	if (state_commit(t->ship->state, &e) < 0) {
+		log_warn("device", "reason=\"%s\"", e.msg);
+		map_free(&t->device_marks); /* nothing was stored: all is news again */
+	}
 }
 
 /* --- feeds --- */
