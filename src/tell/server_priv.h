@@ -66,6 +66,10 @@ struct server {
 	struct http1_head head; /* of the request whose on_request runs, or of a trailer */
 };
 
+/* A connection that takes its descriptor over, and reports itself to the loop; false: no memory. */
+bool server_conn_create(struct server *s, int fd, bool local);
+void server_conn_destroy(struct server_conn *c);
+
 /* Fills the request from the head and calls the handler, or answers what no handler should see. */
 void server_request_start(struct server_conn *c, const struct http1_head *head);
 /* A piece of the body, in the order in which it came. */

@@ -40,7 +40,7 @@ static enum http1_result answer(const char *text, bool to_head, bool to_connect)
 
 static void is(struct http1_slice s, const char *text)
 {
-	if (s.len != strlen(text) || memcmp(s.p, text, s.len) != 0)
+	if (s.len != strlen(text) || (s.len && memcmp(s.p, text, s.len) != 0))
 		fail_msg("'%.*s' is not '%s'", (int)s.len, s.p ? s.p : "", text);
 }
 

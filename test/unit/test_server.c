@@ -427,6 +427,13 @@ static void a_half_closed_client_still_gets_its_answers(void **state)
 	has(got, "GET|/n|");
 	assert_int_equal(gones, 2);
 	close(fd);
+	fd = client(); /* more than one turn handles */
+	for (int i = 0; i < 100; i++)
+		say(fd, "GET /n HTTP/1.1\r\nHost: u\r\n\r\n");
+	shutdown(fd, SHUT_WR);
+	hear(fd, NULL);
+	assert_int_equal(gones, 102);
+	close(fd);
 }
 
 static void malformed_requests_get_an_error_of_the_api(void **state)
