@@ -6,32 +6,13 @@
 #include "ship/ship.h"
 
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 
-#define DISK_MARGIN (32u << 20) /* beyond the files themselves: history, logs, trees */
-
 static bool in_hand(const struct ship_app *a)
 {
 	return a->change && !a->change->ended_ms;
-}
-
-static int check_disk(const struct ship *s, struct err *e)
-{
-	struct statvfs v;
-	uint64_t room;
-
-	if (statvfs(s->dir, &v) < 0)
-		return err_sys(e, "looking at the disk of '%s'", s->dir);
-	room = (uint64_t)v.f_bavail * v.f_frsize;
-	if (room < DISK_MARGIN || v.f_favail < 1000)
-		return err_set(e, ERR_FULL,
-			       "the disk of '%s' has %llu MiB left; a deploy wants %u MiB beyond its files. "
-			       "Free some; rollback, abort and hold still work",
-			       s->dir, (unsigned long long)(room >> 20), DISK_MARGIN >> 20);
-	return 0;
 }
 
 /* A deploy of what is in force already: said so, recorded, nothing to do. */
@@ -65,8 +46,8 @@ int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *
 			       (unsigned long long)(a->change ? a->change->number : 0), a->name,
 			       a->change ? a->change->who : "nobody",
 			       (unsigned long long)(a->change ? a->change->number : 0), a->name);
-	if (check_disk(s, e) < 0)
-		return -(int)e->code;
+	if (store_room(s->store, 0, e) < 0)
+		return err_wrap(e, "deploys are refused (rollback, abort and hold still work)");
 	want = util_alloc(m->len * sizeof(*want));
 	r = store_missing(s->store, m, want, &lacking, e);
 	free(want);

@@ -159,6 +159,7 @@ struct ship {
 	uint32_t slot_hint;
 	struct list leaving; /* slots to be freed once no table has them: struct slot_leaving */
 	uint64_t generation, next_unit, next_change;
+	uint64_t upload_ms; /* when somebody last sent files, or was told which to send */
 	struct map published_use; /* of targets that Upstate does not run */
 	bool table_dirty;
 	bool synced; /* the keeper has told all */

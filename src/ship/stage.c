@@ -15,6 +15,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#define SWEEP_QUIET_MS 120000 /* since somebody was told which files need not be sent */
+
 /* In the child: the result goes to the parent as text; no text means done. */
 static void stage_in_child(struct ship_app *a, const struct store_manifest *m, int out)
 {
@@ -148,9 +150,12 @@ static bool needed(struct ship *s, const char *id)
 void ship_prune(struct ship_app *a)
 {
 	struct ship *s = a->ship;
-	bool any = false;
+	bool any = false, sweep = clock_ms() - s->upload_ms > SWEEP_QUIET_MS;
+	struct ship_app *o;
 	pid_t pid;
 
+	LIST_EACH (o, &s->apps, link)
+		sweep &= o->stage_pipe < 0;
 	for (uint32_t i = 0; i < a->release_count; i++)
 		any |= store_has_tree(s->store, a->releases[i].id) && !needed(s, a->releases[i].id);
 	if (!any)
@@ -166,7 +171,8 @@ void ship_prune(struct ship_app *a)
 		for (uint32_t i = 0; i < a->release_count; i++)
 			if (store_has_tree(s->store, a->releases[i].id) && !needed(s, a->releases[i].id))
 				store_drop_tree(s->store, a->releases[i].id, &e);
-		store_sweep(s->store, &freed, &e);
+		if (sweep)
+			store_sweep(s->store, &freed, &e);
 		_exit(0);
 	}
 	if (pid > 0)

@@ -16,6 +16,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/statvfs.h>
+
+#define KEPT_FREE_MAX (UINT64_C(256) << 20)
 
 int (*store_test_hook)(const char *call);
 
@@ -70,7 +73,8 @@ int store_has_object(struct store *s, const char *hash, bool executable, uint64_
 int store_told(struct store *s, int r, struct err *e)
 {
 	if (r == -ERR_FULL)
-		err_wrap(e, "no room in '%.300s': free some and deploy again", s->dir);
+		err_wrap(e, "the disk of '%.300s' is full; free some of it and deploy again",
+			 s->dir);
 	return r;
 }
 
@@ -274,6 +278,24 @@ int store_missing(struct store *s, const struct store_manifest *m, bool *want, u
 	}
 	*ret_bytes = bytes;
 	return 0;
+}
+
+int store_room(struct store *s, uint64_t bytes, struct err *e)
+{
+	struct statvfs fs;
+	uint64_t available, kept;
+
+	if (FS(fstatvfs(s->incoming, &fs)) < 0)
+		return err_sys(e, "asking for the room in '%s'", s->dir);
+	available = fs.f_bavail * fs.f_frsize;
+	kept = MIN(fs.f_blocks * fs.f_frsize / 20, KEPT_FREE_MAX);
+	if (bytes <= available && available - bytes >= kept)
+		return 0;
+	return err_set(
+	    e, ERR_FULL,
+	    "no room in '%.300s': %llu kB are to come, %llu kB are free and %llu kB must stay free",
+	    s->dir, (unsigned long long)bytes >> 10, (unsigned long long)available >> 10,
+	    (unsigned long long)kept >> 10);
 }
 
 bool store_has_tree(struct store *s, const char *id)

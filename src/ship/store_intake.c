@@ -126,6 +126,9 @@ static int begin_object(struct store_intake *in, struct err *e)
 	in->in_body = true;
 	if (r)
 		return 0;
+	r = store_room(s, in->left, e);
+	if (r < 0)
+		return r;
 	o->serial = ++s->serial;
 	incoming_name(o, name);
 	in->fd = FS(openat(s->incoming, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400));

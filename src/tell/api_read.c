@@ -7,9 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "base/clock.h"
 
@@ -391,67 +389,29 @@ static json_t *verify_app(struct ship_app *a)
 			 "differences", r == 0 ? json_array() : json_pack("[s]", e.msg));
 }
 
-static void child_said(struct loop_io *io, uint32_t events)
+static int verify_all(struct call *c, json_t **ret_body)
 {
-	struct call *c = container_of(io, struct call, child_io);
-	char piece[4096];
-	ssize_t n = read(io->fd, piece, sizeof(piece));
-	int fd = io->fd;
-
-	if (n > 0) {
-		buf_add(&c->child_out, piece, (size_t)n);
-		return;
-	}
-	if (n < 0 && errno == EAGAIN)
-		return;
-	loop_io_del(c->t->ship->loop, io);
-	close(fd);
-	c->pending = false;
-	if (c->gone) {
-		buf_free(&c->child_out);
-		free(c);
-		return;
-	}
-	server_answer(c->r, c->child_out.len ? 200 : 500, "application/json", NULL, c->child_out.data,
-		      c->child_out.len);
-}
-
-/* Hashing may take long: a child does it, and its end is our word to answer. */
-void tell_verify(struct call *c, json_t *body)
-{
-	struct ship *s = c->t->ship;
+	json_t *list = json_array();
 	char app[SHIP_NAME];
 	bool one = server_param(c->r, "app", app, sizeof(app));
 	struct ship_app *a;
-	int fds[2];
-	pid_t pid;
+
+	LIST_EACH (a, &c->t->ship->apps, link)
+		if (a->conf && a->rollout.current.release && (!one || strcmp(a->name, app) == 0))
+			json_array_append_new(list, verify_app(a));
+	*ret_body = json_pack("{s:o}", "releases", list);
+	return 200;
+}
+
+void tell_verify(struct call *c, json_t *body)
+{
+	char app[SHIP_NAME];
+	struct ship_app *a;
 	struct err e;
 
-	if (one && ship_find_or_list(s, app, &a, &e) < 0) {
+	if (server_param(c->r, "app", app, sizeof(app)) &&
+	    ship_find_or_list(c->t->ship, app, &a, &e) < 0)
 		tell_answer_err(c, &e);
-		return;
-	}
-	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0 || (pid = fork()) < 0) {
-		err_sys(&e, "starting a process to verify");
-		tell_answer_err(c, &e);
-		return;
-	}
-	if (pid == 0) {
-		json_t *list = json_array(), *o = json_pack("{s:o}", "releases", list);
-
-		if (fork() != 0)
-			_exit(0); /* nobody has to wait for the grandchild */
-		prctl(PR_SET_PDEATHSIG, 9);
-		fcntl(fds[1], F_SETFL, 0);
-		LIST_EACH (a, &s->apps, link)
-			if (a->conf && a->rollout.current.release && (!one || strcmp(a->name, app) == 0))
-				json_array_append_new(list, verify_app(a));
-		json_dumpfd(o, fds[1], JSON_COMPACT);
-		_exit(0);
-	}
-	waitpid(pid, NULL, 0); /* it ends at once */
-	close(fds[1]);
-	c->pending = true;
-	c->child_io.on_ready = child_said;
-	ensure(loop_io_add(s->loop, &c->child_io, fds[0], EPOLLIN) == 0);
+	else
+		tell_in_child(c, verify_all);
 }

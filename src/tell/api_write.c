@@ -29,8 +29,9 @@ void tell_missing(struct call *c, const char *body, size_t len)
 		tell_answer_err(c, &e);
 		return;
 	}
+	s->upload_ms = s->loop->now_ms;
 	want = util_alloc(m.len * sizeof(*want));
-	if (store_missing(s->store, &m, want, &bytes, &e) < 0 ||
+	if (store_missing(s->store, &m, want, &bytes, &e) < 0 || store_room(s->store, bytes, &e) < 0 ||
 	    state_text_put(s->state, m.text, m.text_len, hash, &e) < 0) {
 		tell_answer_err(c, &e);
 	} else {
@@ -55,20 +56,26 @@ static void objects_data(struct server_request *r, const char *data, size_t len)
 	}
 }
 
+static int publish(struct call *c, json_t **ret_body)
+{
+	uint64_t objects = 0;
+	struct err e;
+
+	if (store_intake_end(TAKE(c->intake), &objects, &e) < 0)
+		return tell_err_json(&e, ret_body);
+	*ret_body = json_pack("{s:I}", "objects", (json_int_t)objects);
+	return 200;
+}
+
 static void objects_end(struct server_request *r, const char *body, size_t len)
 {
 	struct call *c = r->user;
-	uint64_t objects = 0;
 
-	if (c->intake && store_intake_end(TAKE(c->intake), &objects, &c->failed) < 0) {
+	c->t->ship->upload_ms = c->t->ship->loop->now_ms;
+	if (c->failed.code)
 		tell_answer_err(c, &c->failed);
-		return;
-	}
-	if (c->failed.code) {
-		tell_answer_err(c, &c->failed);
-		return;
-	}
-	tell_answer_json(c, 200, json_pack("{s:I}", "objects", (json_int_t)objects));
+	else
+		tell_in_child(c, publish); /* it waits for the disk */
 }
 
 void tell_objects(struct call *c)

@@ -8,8 +8,11 @@
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <pwd.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/wait.h>
 
 #include "base/log.h"
 
@@ -58,7 +61,7 @@ void tell_answer_json(struct call *c, int status, json_t *o)
 	free(text);
 }
 
-void tell_answer_err_with(struct call *c, const struct err *e, json_t *more)
+static json_t *err_json(const struct err *e)
 {
 	json_t *o = json_pack("{s:s, s:s, s:i}", "code", err_name(e->code), "message", e->msg, "exit",
 			      err_exit_status(e->code));
@@ -66,9 +69,22 @@ void tell_answer_err_with(struct call *c, const struct err *e, json_t *more)
 	if (!o) /* the message is not UTF-8: it quotes what somebody sent */
 		o = json_pack("{s:s, s:s, s:i}", "code", err_name(e->code), "message",
 			      "the request is not UTF-8", "exit", err_exit_status(e->code));
+	return json_pack("{s:o}", "error", o);
+}
+
+void tell_answer_err_with(struct call *c, const struct err *e, json_t *more)
+{
+	json_t *o = err_json(e);
+
 	if (more)
-		json_object_update(o, more);
-	tell_answer_json(c, err_http_status(e->code), json_pack("{s:o}", "error", o));
+		json_object_update(json_object_get(o, "error"), more);
+	tell_answer_json(c, err_http_status(e->code), o);
+}
+
+int tell_err_json(const struct err *e, json_t **ret_body)
+{
+	*ret_body = err_json(e);
+	return err_http_status(e->code);
 }
 
 void tell_answer_err(struct call *c, const struct err *e)
@@ -163,15 +179,70 @@ static void gone(struct server_request *r)
 		list_del(&c->link);
 		c->t->follower_count--;
 	}
-	if (c->intake)
-		store_intake_abort(c->intake);
-	c->intake = NULL;
+	if (c->intake && !c->pending) /* else a child works on it */
+		store_intake_abort(TAKE(c->intake));
 	if (c->tail_fd >= 0)
 		close(c->tail_fd);
 	loop_timer_fini(c->t->ship->loop, &c->tail);
 	c->gone = true;
 	if (!c->pending)
 		free_call(c);
+}
+
+static void child_said(struct loop_io *io, uint32_t events)
+{
+	struct call *c = container_of(io, struct call, child_io);
+	char piece[4096];
+	ssize_t n = read(io->fd, piece, sizeof(piece));
+	int fd = io->fd, status = 500, begin = 0;
+
+	if (n > 0)
+		buf_add(&c->child_out, piece, (size_t)n);
+	if (n > 0 || (n < 0 && errno == EAGAIN))
+		return;
+	loop_io_del(c->t->ship->loop, io);
+	close(fd);
+	if (c->intake)
+		store_intake_abort(TAKE(c->intake));
+	c->pending = false;
+	if (c->gone) {
+		free_call(c);
+		return;
+	}
+	if (sscanf(buf_str(&c->child_out), "%d\n%n", &status, &begin) < 1)
+		buf_adds(&c->child_out, "{}"); /* it was killed before it could say anything */
+	server_answer(c->r, status, "application/json", NULL, c->child_out.data + begin,
+		      c->child_out.len - (size_t)begin);
+}
+
+void tell_in_child(struct call *c, int (*work)(struct call *c, json_t **ret_body))
+{
+	struct err e;
+	int fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+		err_sys(&e, "starting a process to do it");
+		tell_answer_err(c, &e);
+		return;
+	}
+	if (pid == 0) {
+		json_t *body = NULL;
+		int status;
+
+		if (fork() != 0)
+			_exit(0); /* nobody has to wait for the grandchild */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		status = work(c, &body);
+		dprintf(fds[1], "%d\n", status);
+		json_dumpfd(body, fds[1], JSON_COMPACT);
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0); /* it ends at once */
+	close(fds[1]);
+	c->pending = true;
+	c->child_io.on_ready = child_said;
+	ensure(loop_io_add(c->t->ship->loop, &c->child_io, fds[0], EPOLLIN) == 0);
 }
 
 static void json_body(struct server_request *r, const char *body, size_t len)

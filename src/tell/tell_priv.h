@@ -43,7 +43,7 @@ struct call {
 	struct err failed;    /* of the intake; answered at the end of the body */
 	struct loop_timer tail; /* of a followed log */
 	int tail_fd;
-	struct loop_io child_io; /* output of a child that works for it */
+	struct loop_io child_io; /* output of a child that works for it: "STATUS\n", then JSON */
 	struct buf child_out;
 	bool gone, pending; /* client left; something else will still answer (and then frees) */
 };
@@ -60,6 +60,11 @@ void tell_answer_json(struct call *c, int status, json_t *o); /* takes o */
 void tell_answer_err(struct call *c, const struct err *e);
 /* Adds "problems" and the like to an error's body. */
 void tell_answer_err_with(struct call *c, const struct err *e, json_t *more);
+/* Has a child process do what may take long (hashing, waiting for the disk): work() runs there and
+ * returns the status and *ret_body of the answer, which is sent when the child has ended. */
+void tell_in_child(struct call *c, int (*work)(struct call *c, json_t **ret_body));
+/* The body of an error, for work(). */
+int tell_err_json(const struct err *e, json_t **ret_body);
 int tell_app(struct call *c, struct ship_app **ret); /* of arg[0]; answers the error itself */
 
 /* api_write.c */

@@ -193,6 +193,38 @@ static void what_is_there_is_kept_but_still_checked(void **state)
 	assert_int_equal(sh("test $(cat %s) = hello", object), 0);
 }
 
+static void a_child_may_finish_what_its_parent_received(void **state)
+{
+	CLEANUP_BUF struct buf b = {0};
+	struct store_intake *in;
+	bool want[32];
+	uint64_t bytes;
+	pid_t pid;
+	int status;
+
+	assert_int_equal(store_missing(s, &m1, want, &bytes, &e), 0);
+	make_stream("v1", &m1, want, &b);
+	assert_int_equal(store_intake_begin(s, &in, &e), 0);
+	assert_int_equal(store_intake_feed(in, b.data, b.len, &e), 0);
+	pid = fork();
+	if (!pid)
+		_exit(store_intake_end(in, &bytes, &e) == 0 && store_stage(s, &m1, &e) == 0 ? 0
+											    : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	store_intake_abort(in);
+	assert_int_equal(store_verify(s, &m1, &e), 0);
+	assert_no_litter();
+}
+
+static void what_would_fill_the_disk_is_refused_before_it_comes(void **state)
+{
+	assert_int_equal(store_room(s, 0, &e), 0);
+	assert_said(store_room(s, UINT64_MAX, &e), ERR_FULL, "must stay free");
+	assert_said(take_text(HELLO " 17592186044416 -\nhello"), ERR_FULL, "must stay free");
+	assert_no_litter();
+}
+
 /* --- staging --- */
 
 static void a_release_with_a_content_missing_is_not_staged(void **state)
@@ -405,9 +437,10 @@ static void a_release_can_be_written_for_a_person(void **state)
 	assert_int_not_equal(access("out2", F_OK), 0);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(a_release_becomes_a_tree_that_nobody_can_write),
 	    TEST(the_same_release_again_changes_nothing),
@@ -417,6 +450,8 @@ int main(void)
 	    TEST(contents_that_are_not_what_they_say_are_refused),
 	    TEST(after_a_mistake_nothing_more_is_taken),
 	    TEST(what_is_there_is_kept_but_still_checked),
+	    TEST(a_child_may_finish_what_its_parent_received),
+	    TEST(what_would_fill_the_disk_is_refused_before_it_comes),
 	    TEST(a_release_with_a_content_missing_is_not_staged),
 	    TEST(a_damaged_content_is_found_and_asked_for_anew),
 	    TEST(files_are_copied_when_a_content_has_all_the_links_it_can),
