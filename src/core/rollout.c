@@ -209,7 +209,13 @@ static void set_hold(struct step *s, bool hold)
 /* The first phase on the way to a new goal. */
 static void set_out(struct step *s)
 {
-	if (s->rules->never_mixed && s->r->from.release) {
+	struct rollout *r = s->r;
+	struct rollout_version goal = r->undoing ? r->from : r->to;
+	bool others = false; /* not only of `from`: a first deploy that is superseded has none */
+
+	for (uint32_t i = 0; i < r->unit_count; i++)
+		others |= !rollout_same(r->units[i].version, goal);
+	if (s->rules->never_mixed && goal.release && others) {
 		set_phase(s, ROLLOUT_EMPTY);
 		return;
 	}

@@ -371,6 +371,20 @@ static void the_hold_ends_when_versions_may_mix_again(void **state)
 	assert_int_equal(r.current.release, 1);
 }
 
+static void a_first_deploy_that_is_superseded_does_not_mix(void **state)
+{
+	memset(&r, 0, sizeof(r));
+	rules.never_mixed = true;
+	deploy(1);
+	world_obeys();
+	rollback(7, 2);
+	assert_int_equal(count(7, USE_PROBE), 0);
+	assert_true(r.hold);
+	settle();
+	assert_int_equal(r.current.release, 7);
+	rules.never_mixed = false;
+}
+
 static void all_steps_of_the_largest_app_are_told(void **state)
 {
 	rules.instances = ROLLOUT_INSTANCES_MAX;
@@ -404,6 +418,7 @@ int main(void)
 		cmocka_unit_test_setup(each_change_ends_in_a_result_of_its_own, fresh),
 		cmocka_unit_test_setup(a_new_router_that_looked_at_nobody_undoes_nothing, fresh),
 		cmocka_unit_test_setup(the_hold_ends_when_versions_may_mix_again, fresh),
+		cmocka_unit_test_setup(a_first_deploy_that_is_superseded_does_not_mix, fresh),
 		cmocka_unit_test_setup(all_steps_of_the_largest_app_are_told, fresh),
 	};
 
