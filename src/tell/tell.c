@@ -8,9 +8,7 @@
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <pwd.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/wait.h>
 
@@ -232,7 +230,6 @@ void tell_in_child(struct call *c, int (*work)(struct call *c, json_t **ret_body
 
 		if (fork() != 0)
 			_exit(0); /* nobody has to wait for the grandchild */
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		status = work(c, &body);
 		dprintf(fds[1], "%d\n", status);
 		json_dumpfd(body, fds[1], JSON_COMPACT);
