@@ -84,6 +84,7 @@ static int on_shared(struct control *c, struct msg *m, struct err *e)
 	c->ship.router_uid = x->router_uid;
 	c->ship.router_gid = x->router_gid;
 	c->ship.ops = (struct ship_ops){changed, status_changed, c};
+	c->ship.parts[PART_KEEPER].pid = (int32_t)x->keeper_pid;
 	util_copy(c->ship.dir, sizeof(c->ship.dir), c->dir);
 	if (tell_create(&tell, &c->tell, e) < 0)
 		return -(int)e->code;

@@ -90,7 +90,10 @@ void tell_slot_status(struct ship_app *a, uint32_t slot, struct tell_status_of *
 {
 	bool any = false;
 
-	set(ret, "ugly", "nothing runs in it");
+	if (a->rollout.current.release)
+		set(ret, "ugly", "nothing runs in it");
+	else
+		set(ret, "unknown", "nothing was deployed yet");
 	for (uint32_t i = 0; i < a->rollout.unit_count; i++) {
 		const struct rollout_unit *u = &a->rollout.units[i];
 		struct tell_status_of s;

@@ -43,3 +43,7 @@ enum http1_result http1_find_end(const char *p, size_t len, const struct http1_s
 enum http1_result http1_fields(const char *p, const char *end, uint32_t max,
 			       struct http1_head *ret, uint32_t *ret_twice, const char **ret_end,
 			       const char **why);
+/* Reads Host and the request's target; framing is known already. DONE or BAD. */
+enum http1_result http1_target(struct http1_head *ret, const char **why);
+/* Are these tokens or hosts the same, whatever their case? */
+bool http1_same(struct http1_slice a, struct http1_slice b);
