@@ -140,6 +140,7 @@ struct stream {
 	uint32_t used; /* input bytes that the piece in hand came from */
 	bool in_trailer;
 	struct http1_chunked chunked;
+	int wrong; /* enum stream_result, once the framing was found to be wrong; else 0 */
 	struct out out;
 	char size_line[20];
 };

@@ -334,6 +334,7 @@ static void print_slot(const char *name, uint32_t slot, const char **comma)
 static void print_numbers(void)
 {
 	const char *comma = "{";
+	static uint64_t rung;
 	uint64_t bells = 0, id;
 
 	for (uint32_t i = 0; i < in.app_count; i++) {
@@ -353,7 +354,8 @@ static void print_numbers(void)
 #undef X
 	if (read(host.bell, &bells, sizeof(bells)) < 0)
 		bells = 0;
-	printf(", \"bells\": %llu}\n", (unsigned long long)bells);
+	rung += bells;
+	printf(", \"bells\": %llu}\n", (unsigned long long)rung);
 }
 
 static void print_log(void)
