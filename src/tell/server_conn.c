@@ -225,6 +225,7 @@ static bool conn_answered(struct server_conn *c)
 		return false; /* first the rest of the body */
 	request_gone(c);
 	c->since = c->server->loop->now_ms;
+	buf_free(&c->body);
 	c->half_closed = false; /* what it sent before may still be unread */
 	if (c->close) {
 		shutdown(c->fd, SHUT_WR);

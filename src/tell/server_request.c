@@ -123,13 +123,14 @@ static void kick(struct server_conn *c)
 static int fill(struct server_request *r, const struct http1_head *h, const char **why)
 {
 	char decoded[sizeof(r->query)];
-	struct http1_slice query = {h->path.p + h->path.len, h->target.len - h->path.len};
+	struct http1_slice query;
 
 	if (h->is_connect || h->method.len >= sizeof(r->method)) {
 		*why = "this method is not known here";
 		return 501;
 	}
 	memcpy(r->method, h->method.p, h->method.len);
+	query = (struct http1_slice){h->path.p + h->path.len, h->target.len - h->path.len};
 	if (h->path.len >= sizeof(r->path) || query.len >= sizeof(r->query)) {
 		*why = "the path or the query is too long";
 		return 414;
@@ -202,8 +203,12 @@ void server_request_data(struct server_conn *c, const char *data, size_t len)
 
 void server_request_read(struct server_conn *c)
 {
-	if (!c->answered && c->mode != SERVER_DISCARD)
-		c->request.on_body(&c->request, buf_str(&c->body), c->body.len);
+	const char *body = buf_str(&c->body);
+
+	if (c->body.failed) /* no memory for the NUL */
+		server_fail(c, 503, "out of memory for the body");
+	else if (!c->answered && c->mode != SERVER_DISCARD)
+		c->request.on_body(&c->request, body, c->body.len);
 	buf_free(&c->body);
 }
 

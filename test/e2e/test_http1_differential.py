@@ -42,7 +42,7 @@ LINES = [
     b"Host: a", b"Host: b", b"Host: a\x00", b"Connection: close", b"Connection: content-length",
     b"Connection: keep-alive, close", b"Connection: Upgrade\r\nUpgrade: x", b"Expect: 100-continue",
     b"Trailer: Content-Length", b"TE: trailers", b"X: \xff\x80", b"X-\x80: a", b": a", b"X", b"X:",
-    b"X: a\x0cb", b"X: a\x00b", b"X!#$%&'*+-.^_`|~: v", b"Keep-Alive: timeout=5",
+    b"X: a\x0cb", b"X:\t a\t \t", b"X: a\x00b", b"X!#$%&'*+-.^_`|~: v", b"Keep-Alive: timeout=5",
 ]
 BYTES = [bytes([c]) for c in b"\r\n\t \x00\x0b\x0c\x7f\x80\xff:;,#?/%\\\"{}|^`<>@[]*0aZ"] + [b"\r\n", b"\n\n"]
 MARKER = b"GET /marker HTTP/1.1\r\nHost: marker\r\n\r\n"
