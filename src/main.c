@@ -20,9 +20,11 @@
  * `upstate serve` becomes the keeper; the keeper runs this binary again as the other
  * processes, under names that begin with "_" and need its socket on descriptor 3.
  */
-#include "base/util.h"
+#include <string.h>
+
+#include "cli/cli.h"
 
 int main(int argc, char **argv)
 {
-	return 0;
+	return cli_main(argc, argv);
 }
