@@ -298,6 +298,30 @@ void server_answer(struct server_request *r, int status, const char *type, const
 	kick(c);
 }
 
+void server_answer_file(struct server_request *r, const char *type, int fd)
+{
+	struct server_conn *c = conn_of(r);
+	off_t at = lseek(fd, 0, SEEK_CUR), size = lseek(fd, 0, SEEK_END);
+
+	if (c->answered || c->dead || at < 0 || size < 0 || lseek(fd, at, SEEK_SET) < 0) {
+		close(fd);
+		if (!c->answered && !c->dead)
+			server_fail(c, 500, "the file cannot be read");
+		return;
+	}
+	add_head(c, 200, type);
+	c->file_left = size > at ? (uint64_t)(size - at) : 0;
+	buf_addf(&c->out, "Content-Length: %llu\r\n\r\n", (unsigned long long)c->file_left);
+	if (c->is_head || !c->file_left) {
+		c->file_left = 0;
+		close(fd);
+	} else {
+		c->file = fd;
+	}
+	c->ended = true;
+	kick(c);
+}
+
 void server_begin(struct server_request *r, int status, const char *type)
 {
 	struct server_conn *c = conn_of(r);
@@ -353,6 +377,8 @@ static void add_error(struct buf *b, int status, const char *message)
 {
 	enum err_code code = ERR_PROTO;
 
+	if (status == 500)
+		code = ERR_SYS;
 	if (status == 413 || status == 414 || status == 431 || status == 503)
 		code = ERR_LIMIT;
 	/* Messages are sentences of this program: nothing in them needs escaping. */
