@@ -37,6 +37,8 @@ void server_conn_destroy(struct server_conn *c)
 	loop_timer_fini(s->loop, &c->limit);
 	loop_timer_fini(s->loop, &c->kick);
 	close(c->fd);
+	if (c->file >= 0)
+		close(c->file);
 	list_del(&c->link);
 	s->count--;
 	s->remote -= !c->local;
@@ -48,7 +50,7 @@ void server_conn_destroy(struct server_conn *c)
 
 static bool unsent(const struct server_conn *c)
 {
-	return c->out_at < c->out.len;
+	return c->out_at < c->out.len || c->file_left;
 }
 
 /* --- reading --- */
@@ -190,12 +192,40 @@ static void conn_read(struct server_conn *c)
 
 /* --- writing --- */
 
+/* The next piece of a file that is sent; only when all before it is out. */
+static void refill(struct server_conn *c)
+{
+	char *room;
+	ssize_t n = -1;
+
+	c->out.len = c->out_at = 0;
+	room = buf_room(&c->out, SERVER_PIECE);
+	if (room)
+		n = read(c->file, room, (size_t)MIN(c->file_left, (uint64_t)SERVER_PIECE));
+	if (n <= 0) {
+		c->dead = true; /* shorter than was said: only a cut tells */
+		return;
+	}
+	c->out.len = (size_t)n;
+	c->file_left -= (uint64_t)n;
+	if (!c->file_left) {
+		close(c->file);
+		c->file = -1;
+	}
+}
+
 static void conn_flush(struct server_conn *c)
 {
-	while (unsent(c) && !c->dead) {
-		ssize_t n = send(c->fd, c->out.data + c->out_at, c->out.len - c->out_at,
-				 MSG_NOSIGNAL);
+	for (int pieces = 0; unsent(c) && !c->dead;) {
+		ssize_t n;
 
+		if (c->out_at == c->out.len) {
+			if (pieces++ == SERVER_TURN_PIECES)
+				break;
+			refill(c);
+			continue;
+		}
+		n = send(c->fd, c->out.data + c->out_at, c->out.len - c->out_at, MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -208,7 +238,7 @@ static void conn_flush(struct server_conn *c)
 		if (c->blocked)
 			earn_time(c, (size_t)n);
 	}
-	if (!unsent(c)) {
+	if (c->out_at == c->out.len) {
 		c->out.len = c->out_at = 0;
 	} else if (c->out_at > c->out.len / 2) {
 		buf_drop(&c->out, c->out_at);
@@ -225,6 +255,7 @@ static bool conn_answered(struct server_conn *c)
 		return false; /* first the rest of the body */
 	request_gone(c);
 	c->since = c->server->loop->now_ms;
+	buf_free(&c->body);
 	c->half_closed = false; /* what it sent before may still be unread */
 	if (c->close) {
 		shutdown(c->fd, SHUT_WR);
@@ -353,7 +384,7 @@ bool server_conn_create(struct server *s, int fd, bool local)
 	if (local)
 		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
 	*c = (struct server_conn){
-		.server = s, .fd = fd, .local = local, .uid = peer.uid, .pid = peer.pid,
+		.server = s, .fd = fd, .file = -1, .local = local, .uid = peer.uid, .pid = peer.pid,
 		.since = s->loop->now_ms, .events = EPOLLIN,
 		.io = {.on_ready = conn_ready, .fd = -1},
 		.limit.on_time = limit_reached, .kick.on_time = conn_kicked,

@@ -14,6 +14,7 @@
 #define SERVER_PIECE 65536	     /* read in one turn; the largest piece of a stream */
 #define SERVER_STREAM_MAX (4u << 20) /* of a streamed answer, unsent */
 #define SERVER_SKIP_MAX 262144	     /* unread body that is worth reading to keep a connection */
+#define SERVER_TURN_PIECES 8 /* of a file, sent in one turn */
 #define SERVER_TURN_REQUESTS 16	     /* pipelined requests handled in one turn */
 
 enum server_state {
@@ -41,6 +42,8 @@ struct server_conn {
 	pid_t pid;
 	struct buf in, out, body;
 	size_t out_at;	/* sent of out */
+	int file;	/* what follows out, or -1 */
+	uint64_t file_left;
 	size_t scanned; /* of a head or trailer */
 	/* the request */
 	struct server_request request;

@@ -123,13 +123,14 @@ static void kick(struct server_conn *c)
 static int fill(struct server_request *r, const struct http1_head *h, const char **why)
 {
 	char decoded[sizeof(r->query)];
-	struct http1_slice query = {h->path.p + h->path.len, h->target.len - h->path.len};
+	struct http1_slice query;
 
 	if (h->is_connect || h->method.len >= sizeof(r->method)) {
 		*why = "this method is not known here";
 		return 501;
 	}
 	memcpy(r->method, h->method.p, h->method.len);
+	query = (struct http1_slice){h->path.p + h->path.len, h->target.len - h->path.len};
 	if (h->path.len >= sizeof(r->path) || query.len >= sizeof(r->query)) {
 		*why = "the path or the query is too long";
 		return 414;
@@ -202,8 +203,12 @@ void server_request_data(struct server_conn *c, const char *data, size_t len)
 
 void server_request_read(struct server_conn *c)
 {
-	if (!c->answered && c->mode != SERVER_DISCARD)
-		c->request.on_body(&c->request, buf_str(&c->body), c->body.len);
+	const char *body = buf_str(&c->body);
+
+	if (c->body.failed) /* no memory for the NUL */
+		server_fail(c, 503, "out of memory for the body");
+	else if (!c->answered && c->mode != SERVER_DISCARD)
+		c->request.on_body(&c->request, body, c->body.len);
 	buf_free(&c->body);
 }
 
@@ -293,6 +298,30 @@ void server_answer(struct server_request *r, int status, const char *type, const
 	kick(c);
 }
 
+void server_answer_file(struct server_request *r, const char *type, int fd)
+{
+	struct server_conn *c = conn_of(r);
+	off_t at = lseek(fd, 0, SEEK_CUR), size = lseek(fd, 0, SEEK_END);
+
+	if (c->answered || c->dead || at < 0 || size < 0 || lseek(fd, at, SEEK_SET) < 0) {
+		close(fd);
+		if (!c->answered && !c->dead)
+			server_fail(c, 500, "the file cannot be read");
+		return;
+	}
+	add_head(c, 200, type);
+	c->file_left = size > at ? (uint64_t)(size - at) : 0;
+	buf_addf(&c->out, "Content-Length: %llu\r\n\r\n", (unsigned long long)c->file_left);
+	if (c->is_head || !c->file_left) {
+		c->file_left = 0;
+		close(fd);
+	} else {
+		c->file = fd;
+	}
+	c->ended = true;
+	kick(c);
+}
+
 void server_begin(struct server_request *r, int status, const char *type)
 {
 	struct server_conn *c = conn_of(r);
@@ -348,6 +377,8 @@ static void add_error(struct buf *b, int status, const char *message)
 {
 	enum err_code code = ERR_PROTO;
 
+	if (status == 500)
+		code = ERR_SYS;
 	if (status == 413 || status == 414 || status == 431 || status == 503)
 		code = ERR_LIMIT;
 	/* Messages are sentences of this program: nothing in them needs escaping. */

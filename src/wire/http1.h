@@ -66,7 +66,8 @@ struct http1_head {
 	/* requests */
 	struct http1_slice method;
 	struct http1_slice target; /* origin form: path and query; "*" for OPTIONS * */
-	struct http1_slice host;   /* of an absolute form or the Host header, as sent, with port */
+	struct http1_slice host;   /* of an absolute form or the Host header, as sent, with port; letters, digits,
+				    * "-._~" or an IPv6 address in brackets; empty only in 1.0 */
 	struct http1_slice path;   /* of target, without query */
 	bool is_head, is_connect, is_options_star, is_get;
 	/* answers */
@@ -120,7 +121,8 @@ static inline struct http1_slice http1_get(const struct http1_head *h, enum http
 
 /* Must this header not be passed on? Hop-by-hop ones and those that Connection names (RFC 9110,
  * 7.6.1). Connection, Upgrade, TE, Transfer-Encoding, Keep-Alive, Proxy-Connection, Trailer are;
- * Content-Length is not. */
+ * Content-Length is not. The other known ones are not either, even when Connection names them: a
+ * sender must not be able to talk us out of Host, framing, or who it is. */
 bool http1_is_hop(const struct http1_head *h, const struct http1_header *header);
 
 /* --- chunked bodies (RFC 9112, 7.1) --- */

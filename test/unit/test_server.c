@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -29,6 +30,7 @@ static struct buf seen;
 static struct server_request *last;
 static struct loop_timer later;
 static bool in_handler;
+static int file_fd = -1;
 
 static void note_gone(struct server_request *r)
 {
@@ -94,6 +96,8 @@ static void handle(struct server_request *r, void *arg)
 		assert_true(server_write(r, "two\n", 4));
 		server_end(r);
 		assert_false(server_write(r, "x", 1));
+	} else if (strcmp(r->path, "/file") == 0) {
+		server_answer_file(r, "text/plain", dup(file_fd));
 	} else if (strcmp(r->path, "/silent") != 0) {
 		server_param(r, "q", value, sizeof(value));
 		snprintf(text, sizeof(text), "%s|%s|%s|%s|%d|%.*s", r->method, r->path, r->query,
@@ -371,6 +375,34 @@ static void a_streamed_answer_is_chunked_or_ends_with_the_connection(void **stat
 	has(got, "\r\n\r\none\ntwo\n");
 	turn_until(&gones, 4);
 	close(fd);
+}
+
+static void a_file_of_any_size_is_sent_as_the_client_takes_it(void **state)
+{
+	static char block[1 << 20];
+	const size_t offset = 5, size = 20 * sizeof(block);
+	int fd = client();
+	const char *got;
+
+	file_fd = memfd_create("file", MFD_CLOEXEC);
+	memset(block, 'f', sizeof(block));
+	for (size_t i = 0; i < size; i += sizeof(block))
+		assert_int_equal(write(file_fd, block, sizeof(block)), sizeof(block));
+	lseek(file_fd, offset, SEEK_SET);
+	say(fd, "HEAD /file HTTP/1.1\r\nHost: u\r\n\r\n");
+	has(hear(fd, "\r\n\r\n"), "Content-Length: 20971515\r\n");
+	say(fd, "GET /file HTTP/1.1\r\nHost: u\r\nConnection: close\r\n\r\n");
+	got = hear(fd, NULL);
+	assert_int_equal(strlen(strstr(got, "\r\n\r\n") + 4), size - offset);
+	assert_int_equal(gones, 2);
+	close(fd);
+	fd = client(); /* gone in the middle of it */
+	lseek(file_fd, 0, SEEK_SET);
+	say(fd, "GET /file HTTP/1.1\r\nHost: u\r\n\r\n");
+	hear(fd, "fff");
+	close(fd);
+	turn_until(&gones, 3);
+	close(file_fd);
 }
 
 static void an_upload_is_streamed_in_pieces(void **state)
@@ -679,6 +711,7 @@ int main(void)
 		SERVER_TEST(a_body_too_large_is_413_though_the_client_still_sends),
 		SERVER_TEST(an_answer_may_come_later),
 		SERVER_TEST(a_streamed_answer_is_chunked_or_ends_with_the_connection),
+		SERVER_TEST(a_file_of_any_size_is_sent_as_the_client_takes_it),
 		SERVER_TEST(an_upload_is_streamed_in_pieces),
 		SERVER_TEST(a_client_that_leaves_is_told_to_the_handler_once),
 		SERVER_TEST(a_half_closed_client_still_gets_its_answers),
