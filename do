@@ -126,7 +126,7 @@ test) # what CI runs: both compilers, sanitizers, unit, simulator, corpora, end 
 	run_counted texts check_texts
 	run_counted plain meson test -C build --no-rebuild --print-errorlogs
 	run_counted sanitized meson test -C build-asan --no-rebuild --print-errorlogs --no-suite sim --timeout-multiplier 4
-	run_counted end-to-end /usr/bin/python3 -m pytest -q -p no:cacheprovider --ignore test/e2e/router --ignore test/e2e/keeper test/e2e
+	run_counted end-to-end /usr/bin/python3 -m pytest -q -p no:cacheprovider --ignore test/e2e/router --ignore test/e2e/keeper --ignore test/e2e/cli test/e2e
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]
 	;;
@@ -149,7 +149,7 @@ full) # hours: fuzzers (10 minutes each), threads, leaks, more seeds, demo five 
 	build build-tsan -Db_sanitize=thread
 	meson test -C build-tsan --no-rebuild --suite unit --print-errorlogs --timeout-multiplier 10
 	build/test/sim/sim --seeds 300000
-	/usr/bin/python3 -m pytest -q -p no:cacheprovider --ignore test/e2e/router --ignore test/e2e/keeper test/e2e --full
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider --ignore test/e2e/router --ignore test/e2e/keeper --ignore test/e2e/cli test/e2e --full
 	for i in 1 2 3 4 5; do "$0" demo; done
 	;;
 bench) # beside nginx and HAProxy, in one run; writes bench/RESULTS.md

@@ -17,7 +17,8 @@ static int hold(struct cli *c, const char *rest, struct err *e)
 	if (c->values[OPTION_JSON])
 		return cli_print_json(answer);
 	if (json_is_true(json_object_get(answer, "held")))
-		printf("requests of %s wait; `upstate resume %s` lets them go on\n", c->args[0], c->args[0]);
+		printf("requests of %s wait; `upstate resume %s` lets them go on\n", c->args[0],
+		       c->args[0]);
 	else
 		printf("requests of %s go on\n", c->args[0]);
 	json_decref(answer);
@@ -105,7 +106,8 @@ int verb_reload(struct cli *c, struct err *e)
 		show_clean(&out, text ? text : "");
 		buf_addc(&out, '\n');
 	}
-	buf_adds(&out, json_array_size(changed) ? "the configuration is taken; changed:" : "nothing has changed");
+	buf_adds(&out, json_array_size(changed) ? "the configuration is taken; changed:"
+						: "nothing has changed");
 	for (size_t i = 0; i < json_array_size(changed); i++) {
 		const char *name = json_string_value(json_array_get(changed, i));
 

@@ -63,10 +63,11 @@ int api_open(const char *state_dir, struct api **ret, struct err *e)
 	if (snprintf(a->socket, sizeof(a->socket), "%s/control.sock", state_dir) >=
 	    (int)sizeof(a->socket)) {
 		free(a);
-		return err_set(e, ERR_INPUT,
-			       "the path %s/control.sock is too long for a socket (107 bytes): give a "
-			       "shorter --state DIR",
-			       state_dir);
+		return err_set(
+		    e, ERR_INPUT,
+		    "the path %s/control.sock is too long for a socket (107 bytes): give a "
+		    "shorter --state DIR",
+		    state_dir);
 	}
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	a->curl = curl_easy_init();
@@ -113,8 +114,8 @@ void api_on_wait(struct api *a, void (*wait)(void *arg), void *arg)
 void api_escape(struct buf *out, const char *text)
 {
 	for (const unsigned char *p = (const void *)text; *p; p++)
-		if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
-		    strchr("-._~", *p))
+		if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+		    (*p >= '0' && *p <= '9') || strchr("-._~", *p))
 			buf_addc(out, (char)*p);
 		else
 			buf_addf(out, "%%%02X", *p);
@@ -144,7 +145,8 @@ static size_t on_read(char *data, size_t size, size_t n, void *arg)
 	return got < 0 ? CURL_READFUNC_ABORT : (size_t)got;
 }
 
-static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up)
+static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all,
+		       curl_off_t up)
 {
 	struct api *a = arg;
 
@@ -172,7 +174,8 @@ static int denied(const struct api *a, struct err *e)
 		if (gr && (st.st_mode & 0020))
 			snprintf(group, sizeof(group), " and members of group %s", gr->gr_name);
 	} else {
-		snprintf(group, sizeof(group), " and members of its configured group (admin: group)");
+		snprintf(group, sizeof(group),
+			 " and members of its configured group (admin: group)");
 	}
 	return err_set(e, ERR_DENIED, "%s may not use %s: %s%s%s may", name, a->socket, owner,
 		       strcmp(owner, "root") == 0 ? "" : ", root", group);
@@ -188,9 +191,10 @@ static int not_connected(const struct api *a, struct err *e)
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 &&
 	    (errno == EACCES || errno == EPERM))
 		return denied(a, e);
-	return err_set(e, ERR_GONE,
-		       "no Upstate answers on %s: is `upstate serve` running? (or give --state DIR)",
-		       a->socket);
+	return err_set(
+	    e, ERR_GONE,
+	    "no Upstate answers on %s: is `upstate serve` running? (or give --state DIR)",
+	    a->socket);
 }
 
 static enum err_code code_of(const char *name)

@@ -2,8 +2,8 @@
  *
  * A client of the API on STATE/control.sock, one request at a time over one kept connection.
  *
- * Calls return 0, or a negative error code: what the API answered (its message, its `exit`), or that
- * nobody answers there. Waiting ends when api_interrupted() becomes true.
+ * Calls return 0, or a negative error code: what the API answered (its message, its `exit`), or
+ * that nobody answers there. Waiting ends when api_interrupted() becomes true.
  */
 #pragma once
 
@@ -14,8 +14,8 @@
 
 struct api;
 
-/* What is sent as a body, piece by piece: fills data, returns its length, 0 at the end, -1 to give up
- * (then e of the call is what `failed` holds). */
+/* What is sent as a body, piece by piece: fills data, returns its length, 0 at the end, -1 to give
+ * up (then e of the call is what `failed` holds). */
 struct api_source {
 	uint64_t len; /* of the whole */
 	long (*read)(struct api_source *s, char *data, size_t size);

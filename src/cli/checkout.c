@@ -64,7 +64,8 @@ static void hash_text(EVP_MD_CTX *hash, char text[STORE_HASH])
 
 static int write_file(struct checkout *k, const struct store_file *f, struct err *e)
 {
-	CLEANUP_FD int fd = openat(k->dir, f->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	CLEANUP_FD int fd =
+	    openat(k->dir, f->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	struct file_sink sink = {.fd = fd};
 	char path[100], got[STORE_HASH];
 	int rc;
@@ -83,8 +84,9 @@ static int write_file(struct checkout *k, const struct store_file *f, struct err
 	if (rc < 0)
 		return err_wrap(e, "%s", f->path);
 	if (strcmp(got, f->hash) != 0)
-		return err_set(e, ERR_CORRUPT, "%s is not what was shipped: its hash is %.12s, not %.12s",
-			       f->path, got, f->hash);
+		return err_set(e, ERR_CORRUPT,
+			       "%s is not what was shipped: its hash is %.12s, not %.12s", f->path,
+			       got, f->hash);
 	if (fchmod(fd, f->executable ? 0755 : 0644) < 0)
 		return err_sys(e, "cannot write %s", f->path);
 	return 0;
@@ -109,12 +111,14 @@ static int write_all(struct checkout *k, const struct store_manifest *m, struct 
 		progress_show(&k->progress, text);
 	}
 	for (size_t i = 0; i < m->len; i++)
-		if (m->files[i].type == 'l' && symlinkat(m->files[i].target, k->dir, m->files[i].path) < 0)
+		if (m->files[i].type == 'l' &&
+		    symlinkat(m->files[i].target, k->dir, m->files[i].path) < 0)
 			return err_sys(e, "cannot make the link %s", m->files[i].path);
 	return 0;
 }
 
-static int get_manifest(struct checkout *k, const char *id, struct store_manifest *ret, struct err *e)
+static int get_manifest(struct checkout *k, const char *id, struct store_manifest *ret,
+			struct err *e)
 {
 	CLEANUP_BUF struct buf path = {0}, text = {0};
 	int rc;
@@ -126,7 +130,8 @@ static int get_manifest(struct checkout *k, const char *id, struct store_manifes
 		rc = store_manifest_parse(text.data ? text.data : "", text.len, ret, e);
 	if (rc == 0 && strcmp(ret->id, id) != 0) {
 		store_manifest_free(ret);
-		rc = err_set(e, ERR_CORRUPT, "the manifest's hash is %.12s, not %.12s", ret->id, id);
+		rc =
+		    err_set(e, ERR_CORRUPT, "the manifest's hash is %.12s, not %.12s", ret->id, id);
 	}
 	return rc < 0 ? err_wrap(e, "release %.12s", id) : 0;
 }
@@ -140,9 +145,11 @@ int checkout_release(struct cli *c, const char *id, const char *dir, struct err 
 	if (rc < 0 || (rc = get_manifest(&k, id, &m, e)) < 0)
 		return rc;
 	if (mkdir(dir, 0755) < 0)
-		rc = errno == EEXIST ? err_set(e, ERR_REFUSED,
-					       "%s is there already: --checkout writes into a new directory", dir)
-				     : err_sys(e, "cannot make %s", dir);
+		rc = errno == EEXIST
+			 ? err_set(e, ERR_REFUSED,
+				   "%s is there already: --checkout writes into a new directory",
+				   dir)
+			 : err_sys(e, "cannot make %s", dir);
 	if (rc == 0)
 		k.dir = open(dir, O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (rc == 0 && k.dir < 0)

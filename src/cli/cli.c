@@ -146,7 +146,8 @@ int cli_need_why(const struct cli *c, json_t **ret, struct err *e)
 	}
 	if (!why || !why[strspn(why, " \t")])
 		return err_set(e, ERR_INPUT,
-			       "'%s' needs a reason for the history: --why \"what for\"", c->verb->name);
+			       "'%s' needs a reason for the history: --why \"what for\"",
+			       c->verb->name);
 	*ret = json_pack("{s:s}", "why", why);
 	return *ret ? 0 : err_set(e, ERR_INPUT, "--why: the reason is not UTF-8");
 }
@@ -195,7 +196,7 @@ int cli_main(int argc, char **argv)
 		fprintf(stderr, "upstate: %s\n", e.msg);
 		if (c.api)
 			c.exit_status = api_exit_status(c.api);
-		rc = c.exit_status ? c.exit_status : err_exit_status((enum err_code)-rc);
+		rc = c.exit_status ? c.exit_status : err_exit_status((enum err_code) - rc);
 	}
 	api_close(c.api);
 	if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -25,12 +25,13 @@ int cli_print_json(json_t *json);
 json_t *cli_why(const struct cli *c);
 /* The same, but asks on a terminal, and is ERR_INPUT without one. */
 int cli_need_why(const struct cli *c, json_t **ret, struct err *e);
-/* A number of an option: ERR_INPUT when it is none from 1 to max; fallback when it was not given. */
+/* A number of an option: ERR_INPUT when it is none from 1 to max; fallback when it was not given.
+ */
 int cli_number(const struct cli *c, enum verbs_option option, uint64_t max, uint64_t fallback,
 	       uint64_t *ret, struct err *e);
 
-/* Follows a change to its end (or, with --detach, only tells of it) and shows its receipt; returns the
- * exit status. undo: being undone is what was asked for. */
+/* Follows a change to its end (or, with --detach, only tells of it) and shows its receipt; returns
+ * the exit status. undo: being undone is what was asked for. */
 int follow_change(struct cli *c, uint64_t change, bool undo, struct err *e);
 /* The change that an answer of 202 names. */
 int follow_begun(struct cli *c, json_t *answer, bool undo, struct err *e);

@@ -40,7 +40,8 @@ static void on_scan(void *arg, size_t files, uint64_t bytes)
 {
 	char text[120], a[SHOW_TEXT], b[SHOW_TEXT];
 
-	snprintf(text, sizeof(text), "hashing: %s files, %s", show_count(files, a), show_bytes(bytes, b));
+	snprintf(text, sizeof(text), "hashing: %s files, %s", show_count(files, a),
+		 show_bytes(bytes, b));
 	progress_show(arg, text);
 }
 
@@ -60,9 +61,10 @@ static void on_sent(struct upload *u, size_t n)
 
 static int changed(struct upload *u)
 {
-	return err_set(&u->source.failed, ERR_INPUT,
-		       "%s/%s changed while it was read: nothing was deployed; try again when it is at rest",
-		       u->dir, u->file->path);
+	return err_set(
+	    &u->source.failed, ERR_INPUT,
+	    "%s/%s changed while it was read: nothing was deployed; try again when it is at rest",
+	    u->dir, u->file->path);
 }
 
 static size_t make_header(const struct store_file *f, char *text, size_t size)
@@ -176,7 +178,8 @@ static void choose(struct upload *u, const struct store_manifest *m, const json_
 		uint64_t key = map_hash(f->hash, STORE_HASH - 1);
 		char header[sizeof(u->header)];
 
-		if (f->type != 'f' || !map_get(&wanted, key) || map_get(&chosen, key + f->executable))
+		if (f->type != 'f' || !map_get(&wanted, key) ||
+		    map_get(&chosen, key + f->executable))
 			continue;
 		map_put(&chosen, key + f->executable, &yes);
 		u->files[u->count++] = f;
@@ -189,7 +192,9 @@ static void choose(struct upload *u, const struct store_manifest *m, const json_
 static int send_missing(struct cli *c, const char *dir, const struct store_manifest *m,
 			const json_t *missing, struct err *e)
 {
-	struct upload u = {.source = {.read = read_source}, .dir = dir, .fd = -1,
+	struct upload u = {.source = {.read = read_source},
+			   .dir = dir,
+			   .fd = -1,
 			   .progress = {.tty = isatty(STDERR_FILENO)}};
 	struct api *a;
 	int rc = cli_api(c, &a, e);
@@ -231,12 +236,13 @@ static int ship(struct cli *c, const struct store_manifest *m, struct err *e)
 
 	if (rc < 0)
 		return rc;
-	rc = api_json(a, "POST", cli_app_path(&path, c->args[0], "/missing"), "text/plain", &manifest,
-		      &answer, e);
+	rc = api_json(a, "POST", cli_app_path(&path, c->args[0], "/missing"), "text/plain",
+		      &manifest, &answer, e);
 	if (rc < 0)
 		return rc;
 	if (!c->values[OPTION_JSON]) {
-		printf("%s files, %s", show_count(m->len, files), show_bytes(m->bytes, bytes));
+		printf("%s files, %s", show_count(field_count(answer, "files"), files),
+		       show_bytes(m->bytes, bytes));
 		printf("; %s to send (%s)\n",
 		       show_count(json_array_size(json_object_get(answer, "missing")), files),
 		       show_bytes(field_count(answer, "bytes"), bytes));
@@ -263,12 +269,16 @@ static int begin(struct cli *c, json_t *body, const char *id, struct err *e)
 int verb_deploy(struct cli *c, struct err *e)
 {
 	struct store_manifest m = {0};
+	CLEANUP_BUF struct buf path = {0};
 	json_t *body;
 	int rc = cli_need_why(c, &body, e);
 
 	if (rc < 0)
 		return rc;
-	rc = scan(c->args[1], &m, e);
+	/* Hashing may take a while: is there someone, and such an app? */
+	rc = cli_get(c, cli_app_path(&path, c->args[0], ""), NULL, e);
+	if (rc == 0)
+		rc = scan(c->args[1], &m, e);
 	if (rc == 0) {
 		rc = ship(c, &m, e);
 		if (rc == 0)

@@ -143,7 +143,10 @@ static int tell_end(struct follow *f, bool undo)
 
 int follow_change(struct cli *c, uint64_t change, bool undo, struct err *e)
 {
-	struct follow f = {.c = c, .change = change, .began_ms = clock_ms(), .steps = json_array(),
+	struct follow f = {.c = c,
+			   .change = change,
+			   .began_ms = clock_ms(),
+			   .steps = json_array(),
 			   .line = {.max = LINE_MAX_BYTES},
 			   .progress = {.tty = c->tty && isatty(STDERR_FILENO)}};
 	struct api *a;
@@ -202,7 +205,8 @@ int verb_rollback(struct cli *c, struct err *e)
 
 	if (rc < 0)
 		return rc;
-	json_object_set_new(body, "release", c->arg_count > 1 ? json_string(c->args[1]) : json_null());
+	json_object_set_new(body, "release",
+			    c->arg_count > 1 ? json_string(c->args[1]) : json_null());
 	rc = cli_post(c, cli_app_path(&path, c->args[0], "/rollback"), body, &answer, e);
 	return rc < 0 ? rc : follow_begun(c, answer, false, e);
 }

@@ -54,7 +54,8 @@ void help_usage(const struct verbs_row *verb, struct buf *out)
 
 void help_all(struct buf *out)
 {
-	buf_adds(out, "Upstate " UPSTATE_VERSION " keeps an application up while everything under it changes.\n\n"
+	buf_adds(out, "Upstate " UPSTATE_VERSION
+		      " keeps an application up while everything under it changes.\n\n"
 		      "usage: upstate VERB ... [--state DIR]\n\n");
 	for (size_t i = 0; i < verbs_len; i++) {
 		char call[40];
@@ -62,7 +63,9 @@ void help_all(struct buf *out)
 		snprintf(call, sizeof(call), "%s %s", verbs_rows[i].name, verbs_rows[i].arguments);
 		buf_addf(out, "  %-24s%s\n", call, verbs_rows[i].help);
 	}
-	buf_adds(out, "\n'upstate help VERB' tells more; 'upstate init' writes a first configuration.\n");
+	buf_adds(
+	    out,
+	    "\n'upstate help VERB' tells more; 'upstate init' writes a first configuration.\n");
 }
 
 void help_verb(const struct verbs_row *verb, struct buf *out)
@@ -90,8 +93,8 @@ void help_verb(const struct verbs_row *verb, struct buf *out)
 		add_wrapped(out, row->help, 24, 24);
 	}
 	buf_adds(out, "\nexit status: ");
-	snprintf(exits, sizeof(exits), "0 done, 1 failed, 2 wrong usage%s%s", verb->exits ? ", " : "",
-		 verb->exits ? verb->exits : "");
+	snprintf(exits, sizeof(exits), "0 done, 1 failed, 2 wrong usage%s%s",
+		 verb->exits ? ", " : "", verb->exits ? verb->exits : "");
 	add_wrapped(out, exits, 13, 2);
 }
 
@@ -102,7 +105,8 @@ void help_completion(struct buf *out)
 		      "\tlocal word=${COMP_WORDS[COMP_CWORD]} verb= options= i\n"
 		      "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
 		      "\t\tcase ${COMP_WORDS[i]} in\n"
-		      "\t\t--state | --why | --at | --limit | --lines | -n | -c | --config | --checkout) ((i++)) ;;\n"
+		      "\t\t--state | --why | --at | --limit | --lines | -n | -c | --config | "
+		      "--checkout) ((i++)) ;;\n"
 		      "\t\t-*) ;;\n"
 		      "\t\t*) verb=${COMP_WORDS[i]}; break ;;\n"
 		      "\t\tesac\n"
@@ -204,33 +208,37 @@ static void add_options_mdoc(struct buf *out)
 
 void help_manual(struct buf *out)
 {
-	buf_adds(out, ".Dd November 22, 2026\n.Dt UPSTATE 1\n.Os\n.Sh NAME\n.Nm upstate\n"
-		      ".Nd keep an application up while everything under it changes\n"
-		      ".Sh SYNOPSIS\n.Nm\n.Ar verb\n.Op Ar argument ...\n.Op Fl \\-state Ar dir\n"
-		      ".Sh DESCRIPTION\n"
-		      "Upstate routes the traffic of applications, ships their releases, supervises their\n"
-		      "instances, and tells what their users saw.\n"
-		      ".Nm\n.Ic serve\n"
-		      "runs it; every other verb is a client of its API, over the socket\n"
-		      ".Pa control.sock\n"
-		      "in the state directory.\n.Pp\nThe verbs:\n.Bl -tag -width Ds\n");
+	buf_adds(
+	    out,
+	    ".Dd November 22, 2026\n.Dt UPSTATE 1\n.Os\n.Sh NAME\n.Nm upstate\n"
+	    ".Nd keep an application up while everything under it changes\n"
+	    ".Sh SYNOPSIS\n.Nm\n.Ar verb\n.Op Ar argument ...\n.Op Fl \\-state Ar dir\n"
+	    ".Sh DESCRIPTION\n"
+	    "Upstate routes the traffic of applications, ships their releases, supervises their\n"
+	    "instances, and tells what their users saw.\n"
+	    ".Nm\n.Ic serve\n"
+	    "runs it; every other verb is a client of its API, over the socket\n"
+	    ".Pa control.sock\n"
+	    "in the state directory.\n.Pp\nThe verbs:\n.Bl -tag -width Ds\n");
 	for (size_t i = 0; i < verbs_len; i++)
 		add_verb_mdoc(out, &verbs_rows[i]);
 	buf_adds(out, ".El\n");
 	add_options_mdoc(out);
-	buf_adds(out, ".Sh ENVIRONMENT\n.Bl -tag -width Ds\n.It Ev UPSTATE_STATE\nThe state directory, when\n"
-		      ".Fl \\-state\nis not given.\n.It Ev NO_COLOR\nWhen set, no colours are used.\n.El\n"
-		      ".Sh EXIT STATUS\n.Bl -tag -width Ds\n.It 0\nDone.\n.It 1\nFailed.\n"
-		      ".It 2\nWrong usage, or a configuration with mistakes.\n"
-		      ".It 3\nRefused: right, but not now, or not by this user.\n"
-		      ".It 4\nUndone: the change failed and was rolled back.\n"
-		      ".It 130\nInterrupted while following a change, which goes on.\n.El\n"
-		      ".Sh EXAMPLES\n.Bd -literal -offset indent\n"
-		      "upstate init\n"
-		      "upstate serve &\n"
-		      "upstate deploy hello ./public \\-\\-why \\(dqfirst release\\(dq\n"
-		      "upstate status\n"
-		      "upstate rollback hello \\-\\-why \\(dqthe logo is upside down\\(dq\n"
-		      "upstate history hello \\-\\-at 2026\\-11\\-22T10:30\n"
-		      ".Ed\n.Sh SEE ALSO\n.Xr upstate.yaml 5\n");
+	buf_adds(
+	    out,
+	    ".Sh ENVIRONMENT\n.Bl -tag -width Ds\n.It Ev UPSTATE_STATE\nThe state directory, when\n"
+	    ".Fl \\-state\nis not given.\n.It Ev NO_COLOR\nWhen set, no colours are used.\n.El\n"
+	    ".Sh EXIT STATUS\n.Bl -tag -width Ds\n.It 0\nDone.\n.It 1\nFailed.\n"
+	    ".It 2\nWrong usage, or a configuration with mistakes.\n"
+	    ".It 3\nRefused: right, but not now, or not by this user.\n"
+	    ".It 4\nUndone: the change failed and was rolled back.\n"
+	    ".It 130\nInterrupted while following a change, which goes on.\n.El\n"
+	    ".Sh EXAMPLES\n.Bd -literal -offset indent\n"
+	    "upstate init\n"
+	    "upstate serve &\n"
+	    "upstate deploy hello ./public \\-\\-why \\(dqfirst release\\(dq\n"
+	    "upstate status\n"
+	    "upstate rollback hello \\-\\-why \\(dqthe logo is upside down\\(dq\n"
+	    "upstate history hello \\-\\-at 2026\\-11\\-22T10:30\n"
+	    ".Ed\n.Sh SEE ALSO\n.Xr upstate.yaml 5\n");
 }

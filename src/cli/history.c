@@ -12,7 +12,8 @@
 /* The data of a record in a line: what is known by name first, else all of it. */
 static void add_what(const json_t *data, struct buf *out)
 {
-	static const char *const keys[] = {"to", "release", "target", "name", "outcome", "reason", "why"};
+	static const char *const keys[] = {"to",      "release", "target", "name",
+					   "outcome", "reason",	 "why"};
 	size_t before = out->len;
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
@@ -34,7 +35,8 @@ static void add_what(const json_t *data, struct buf *out)
 
 static void show_records(const struct cli *c, const json_t *records, struct buf *out)
 {
-	static const char *const heads[] = {"SEQ", "TIME (UTC)", "KIND", "APP", "WHO", "WHAT", NULL};
+	static const char *const heads[] = {"SEQ", "TIME (UTC)", "KIND", "APP",
+					    "WHO", "WHAT",	 NULL};
 	struct show_table t = {.heads = heads, .colour = c->colour};
 
 	for (size_t i = 0; i < json_array_size(records); i++) {
@@ -84,7 +86,8 @@ static int checkout(struct cli *c, const json_t *ran, struct err *e)
 			continue;
 		if (found)
 			return err_set(e, ERR_INPUT,
-				       "several apps ran then: name one, as in `upstate history APP --at ...`");
+				       "several apps ran then: name one, as in `upstate history "
+				       "APP --at ...`");
 		found = r;
 	}
 	if (!found || !*field_text(found, "id"))

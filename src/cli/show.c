@@ -23,16 +23,27 @@ const char *show_count(uint64_t n, char text[SHOW_TEXT])
 	return text;
 }
 
+/* One digit after the point where it tells something: "1.9", "8". */
+static void add_tenths(double v, const char *unit, char text[SHOW_TEXT])
+{
+	long tenths = (long)(v * 10 + 0.5);
+
+	if (tenths % 10)
+		snprintf(text, SHOW_TEXT, "%ld.%ld %s", tenths / 10, tenths % 10, unit);
+	else
+		snprintf(text, SHOW_TEXT, "%ld %s", tenths / 10, unit);
+}
+
 const char *show_ms(double ms, char text[SHOW_TEXT])
 {
 	if (!(ms > 0))
 		snprintf(text, SHOW_TEXT, "0 ms");
 	else if (ms < 9.95)
-		snprintf(text, SHOW_TEXT, "%.1f ms", ms);
+		add_tenths(ms, "ms", text);
 	else if (ms < 999.5)
 		snprintf(text, SHOW_TEXT, "%.0f ms", ms);
 	else if (ms < 119950)
-		snprintf(text, SHOW_TEXT, "%.1f s", ms / 1000);
+		add_tenths(ms / 1000, "s", text);
 	else if (ms < 120 * 60000.0)
 		snprintf(text, SHOW_TEXT, "%.0f min", ms / 60000);
 	else
@@ -130,9 +141,9 @@ static const char *status_colour(const char *cell)
 {
 	static const struct {
 		const char *word, *code;
-	} colours[] = {{"good", "\033[32m"},   {"bad", "\033[33m"},    {"ugly", "\033[31m"},
-		       {"unknown", "\033[35m"}, {"done", "\033[32m"},  {"undone", "\033[33m"},
-		       {"failed", "\033[31m"}, {"running", "\033[36m"}};
+	} colours[] = {{"good", "\033[32m"},	{"bad", "\033[33m"},	{"ugly", "\033[31m"},
+		       {"unknown", "\033[35m"}, {"done", "\033[32m"},	{"undone", "\033[33m"},
+		       {"failed", "\033[31m"},	{"running", "\033[36m"}};
 
 	for (size_t i = 0; i < ARRAY_LEN(colours); i++)
 		if (strcmp(colours[i].word, cell) == 0)
@@ -195,8 +206,8 @@ static double change_took(const json_t *change)
 	const json_t *last = json_array_get(steps, json_array_size(steps) - 1);
 	uint64_t from, to;
 
-	if (clock_parse(field_text(change, "when"), &from) && clock_parse(field_text(last, "at"), &to) &&
-	    to >= from)
+	if (clock_parse(field_text(change, "when"), &from) &&
+	    clock_parse(field_text(last, "at"), &to) && to >= from)
 		return (double)(to - from);
 	return 0;
 }

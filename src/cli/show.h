@@ -11,8 +11,8 @@
 
 #define SHOW_TEXT 32
 
-const char *show_count(uint64_t n, char text[SHOW_TEXT]);   /* "1,532" */
-const char *show_ms(double ms, char text[SHOW_TEXT]);	    /* "1.9 ms", "40 ms", "2.4 s", "3 min" */
+const char *show_count(uint64_t n, char text[SHOW_TEXT]); /* "1,532" */
+const char *show_ms(double ms, char text[SHOW_TEXT]);	  /* "1.9 ms", "40 ms", "2.4 s", "3 min" */
 const char *show_bytes(uint64_t bytes, char text[SHOW_TEXT]); /* "812 B", "1.4 MB" */
 /* "2026-11-22 01:39:15", from what the API says; the text itself when it is no time. */
 const char *show_time(const char *rfc3339, char text[SHOW_TEXT]);

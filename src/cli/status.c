@@ -38,12 +38,13 @@ static void add_remarks(const json_t *app, struct buf *out)
 		sep = "; ";
 	}
 	if (field_count(app, "change")) {
-		buf_addf(out, "%schange %llu: %s", sep, (unsigned long long)field_count(app, "change"),
-			 phase);
+		buf_addf(out, "%schange %llu: %s", sep,
+			 (unsigned long long)field_count(app, "change"), phase);
 		sep = "; ";
 	}
 	if (field_count(app, "waiting")) {
-		buf_addf(out, "%s%llu waiting", sep, (unsigned long long)field_count(app, "waiting"));
+		buf_addf(out, "%s%llu waiting", sep,
+			 (unsigned long long)field_count(app, "waiting"));
 		sep = "; ";
 	}
 	if (*reason && strcmp(field_text(app, "status"), "good") != 0)
@@ -68,12 +69,13 @@ static void add_app(struct show_table *t, const json_t *app)
 	show_cell(t, "%s", buf_str(&remarks));
 }
 
-static const char *const app_heads[] = {"APP", "STATUS", "RELEASE", "UP", "REQUESTS",
-					"FAILED", "P50", "P99", "REMARKS", NULL};
+static const char *const app_heads[] = {"APP",	  "STATUS", "RELEASE", "UP",	  "REQUESTS",
+					"FAILED", "P50",    "P99",     "REMARKS", NULL};
 
 static void show_parts(const struct cli *c, const json_t *parts, struct buf *out)
 {
-	static const char *const heads[] = {"PART", "STATUS", "PID", "STARTS", "SINCE", "REMARKS", NULL};
+	static const char *const heads[] = {"PART",  "STATUS",	"PID", "STARTS",
+					    "SINCE", "REMARKS", NULL};
 	struct show_table t = {.heads = heads, .colour = c->colour};
 	char when[SHOW_TEXT];
 
@@ -85,15 +87,18 @@ static void show_parts(const struct cli *c, const json_t *parts, struct buf *out
 		show_cell(&t, "%llu", (unsigned long long)field_count(p, "pid"));
 		show_cell(&t, "%llu", (unsigned long long)field_count(p, "starts"));
 		show_cell(&t, "%s", show_time(field_text(p, "since"), when));
-		show_cell(&t, "%s", strcmp(field_text(p, "status"), "good") == 0 ? "" : field_text(p, "reason"));
+		show_cell(&t, "%s",
+			  strcmp(field_text(p, "status"), "good") == 0 ? ""
+								       : field_text(p, "reason"));
 	}
 	show_table_end(&t, out);
 }
 
 static void show_units(const struct cli *c, const json_t *app, struct buf *out)
 {
-	static const char *const heads[] = {"NAME", "STATUS", "USE", "STATE", "PID", "STARTS",
-					    "INSIDE", "REQUESTS", "SINCE", "REMARKS", NULL};
+	static const char *const heads[] = {"NAME",  "STATUS",	"USE",	  "STATE",
+					    "PID",   "STARTS",	"INSIDE", "REQUESTS",
+					    "SINCE", "REMARKS", NULL};
 	struct show_table t = {.heads = heads, .colour = c->colour};
 	char text[SHOW_TEXT];
 
@@ -113,7 +118,9 @@ static void show_units(const struct cli *c, const json_t *app, struct buf *out)
 			show_cell(&t, "%s", show_count(field_count(u, "requests"), text));
 			show_cell(&t, "%s", or_dash(show_time(field_text(u, "since"), text)));
 			show_cell(&t, "%s",
-				  strcmp(field_text(u, "status"), "good") == 0 ? "" : field_text(u, "reason"));
+				  strcmp(field_text(u, "status"), "good") == 0
+				      ? ""
+				      : field_text(u, "reason"));
 		}
 	}
 	show_table_end(&t, out);
@@ -126,7 +133,8 @@ int verb_status(struct cli *c, struct err *e)
 	const json_t *apps;
 	struct buf out = {0};
 	json_t *answer;
-	int rc = cli_get(c, c->arg_count ? cli_app_path(&path, c->args[0], "") : "/v1/status", &answer, e);
+	int rc = cli_get(c, c->arg_count ? cli_app_path(&path, c->args[0], "") : "/v1/status",
+			 &answer, e);
 
 	if (rc < 0)
 		return rc;

@@ -68,7 +68,7 @@ const size_t verbs_len = ARRAY_LEN(verbs_rows);
 
 const struct verbs_option_row verbs_options[OPTION_COUNT] = {
 #define X(name_, long_, short_, arg, help_) [OPTION_##name_] = {long_, short_, arg, help_},
-	VERBS_OPTION_TABLE(X)
+    VERBS_OPTION_TABLE(X)
 #undef X
 };
 
@@ -131,7 +131,8 @@ static int wrong_count(const struct verbs_row *verb, const char *extra, struct e
 
 /* --- parsing --- */
 
-/* Which option is it? A value that stands in the same word ("--at=X", "-n5") is put into *ret_value. */
+/* Which option is it? A value that stands in the same word ("--at=X", "-n5") is put into
+ * *ret_value. */
 static int find_option(const char *word, const char **ret_value)
 {
 	size_t len = strcspn(word, "=");

@@ -55,11 +55,12 @@ struct cli {
 	const struct verbs_row *verb;
 	const char *args[CLI_ARGS_MAX];
 	int arg_count;
-	const char *values[OPTION_COUNT]; /* text of those with an argument; "" of those without; NULL */
+	/* Text of those with an argument, "" of those without; NULL: not given. */
+	const char *values[OPTION_COUNT];
 	char state_dir[4096];
 	char conf_path[4096];
-	bool tty;    /* standard output is a terminal */
-	bool colour; /* and wants colours */
+	bool tty;	 /* standard output is a terminal */
+	bool colour;	 /* and wants colours */
 	int exit_status; /* what the API said that we end with; 0: nothing */
 	struct api *api; /* opened at the first use */
 };
@@ -73,9 +74,9 @@ struct verbs_row {
 	int least, most;       /* of them */
 	unsigned options;      /* bits; STATE and HELP are everybody's */
 	verbs_handler *run;
-	const char *help;	/* one line */
-	const char *more;	/* the rest, in sentences */
-	const char *exits;	/* statuses beside 0, 1 and 2, in words; NULL */
+	const char *help;  /* one line */
+	const char *more;  /* the rest, in sentences */
+	const char *exits; /* statuses beside 0, 1 and 2, in words; NULL */
 };
 
 extern const struct verbs_row verbs_rows[];
@@ -90,14 +91,15 @@ static inline bool verbs_takes(const struct verbs_row *verb, enum verbs_option o
 	return ((verb->options | OPTION_BIT(STATE) | OPTION_BIT(HELP)) >> option) & 1;
 }
 
-/* Parses the arguments after the program's name. A wrong word is ERR_INPUT with the right ones. `help`,
+/* Parses the arguments after the program's name. A wrong word is ERR_INPUT with the right ones.
+ * `help`,
  * `--help` and nothing at all come out as verb "help". */
 int verbs_parse(int argc, char **argv, struct cli *ret, struct err *e);
 
-verbs_handler verb_serve, verb_check, verb_init, verb_deploy, verb_rollback, verb_abort, verb_attach,
-	verb_hold, verb_resume, verb_drain, verb_fence, verb_unfence, verb_status, verb_history,
-	verb_logs, verb_limits, verb_reload, verb_verify, verb_completion, verb_manual, verb_help,
-	verb_version;
+verbs_handler verb_serve, verb_check, verb_init, verb_deploy, verb_rollback, verb_abort,
+    verb_attach, verb_hold, verb_resume, verb_drain, verb_fence, verb_unfence, verb_status,
+    verb_history, verb_logs, verb_limits, verb_reload, verb_verify, verb_completion, verb_manual,
+    verb_help, verb_version;
 
 /* --- texts that come out of the tables (help.c) --- */
 

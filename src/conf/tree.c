@@ -132,12 +132,34 @@ static bool indented_with_tab(const struct builder *b, size_t line)
 	return p < b->end && *p == '\t';
 }
 
+/* libyaml's words for it, and ours. %u, where it stands, is the line on which the thing began. */
+static const struct {
+	const char *problem, *said;
+} hints[] = {
+    {"cannot start any token", "this character cannot begin a value; put the value in quotes"},
+    {"alphabetic or numeric character",
+     "'*' and '&' begin a name in YAML: put the value in quotes, as in \"*\""},
+    {"mapping values are not allowed", "a ':' cannot stand here: a key above lacks its ':', or "
+				       "this line is indented too far, or the value "
+				       "holds a ': ' and needs quotes"},
+    {"unexpected end of stream", "the quotes that begin on line %u are never closed"},
+    {"did not find expected key", "this line belongs nowhere: keys of one map (the one here begins "
+				  "on line %u) stand in the same column"},
+    {"did not find expected '-' indicator",
+     "this line belongs nowhere: each item of the list that begins on line %u begins with '- '"},
+    {"did not find expected ',' or '}'",
+     "the '{' on line %u wants ',' or '}' here; a value with any of {}[], in it needs quotes"},
+    {"did not find expected ',' or ']'",
+     "the '[' on line %u wants ',' or ']' here; a value with any of {}[], in it needs quotes"},
+    {"could not find expected ':'", "a key stands here without ': ' after it"},
+};
+
 static void explain(struct builder *b, const yaml_parser_t *y)
 {
 	const char *what = y->problem ? y->problem : "it cannot be read";
 	uint32_t line = (uint32_t)y->problem_mark.line + 1;
 	uint32_t column = (uint32_t)y->problem_mark.column + 1;
-	char context[100] = "";
+	uint32_t began = y->context ? (uint32_t)y->context_mark.line + 1 : line;
 
 	b->failed = true;
 	if (indented_with_tab(b, y->problem_mark.line)) {
@@ -145,23 +167,19 @@ static void explain(struct builder *b, const yaml_parser_t *y)
 			      "a tab is used for indentation; YAML wants spaces");
 		return;
 	}
-	if (strstr(what, "cannot start any token")) {
-		problem_error(b->problems, line, column,
-			      "this character cannot begin a value; put the value in quotes");
+	for (size_t i = 0; i < ARRAY_LEN(hints); i++) {
+		const char *said = hints[i].said, *number = strstr(said, "%u");
+
+		if (!strstr(what, hints[i].problem))
+			continue;
+		if (number)
+			problem_error(b->problems, line, column, "%.*s%u%s", (int)(number - said),
+				      said, began, number + 2);
+		else
+			problem_error(b->problems, line, column, "%s", said);
 		return;
 	}
-	if (strstr(what, "alphabetic or numeric character")) {
-		problem_error(
-		    b->problems, line, column,
-		    "'*' and '&' begin a name in YAML: put the value in quotes, as in \"*\"");
-		return;
-	}
-	if (y->context && y->context_mark.line + 1 < line)
-		snprintf(context, sizeof(context), " (%s that began on line %u)", y->context,
-			 (uint32_t)y->context_mark.line + 1);
-	problem_error(b->problems, line, column,
-		      "not YAML: %s%s; check the indentation, and that each key ends in ': '", what,
-		      context);
+	problem_error(b->problems, line, column, "not YAML: %s", what);
 }
 
 static void refuse(struct builder *b, const yaml_event_t *ev, const char *why)

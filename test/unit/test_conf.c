@@ -296,17 +296,19 @@ static void unknown_keys_come_with_the_right_word(void **state)
 
 static void every_mistake_is_told_at_once_in_order(void **state)
 {
-	refused("threads: many\nlimits: 5\napps:\n  web:\n    instances: 100\n    drain: soon\n    "
-		"stop: TREM\n",
-		"f:1:10: error: threads: expected a number, found 'many'\n"
-		"f:2:9: error: limits: expected a map of keys, found text\n"
-		"f:4:3: error: app 'web' has neither 'run' nor 'targets': say how it runs, or "
-		"where it is\n"
-		"f:5:16: error: instances: 100 is above 64\n"
-		"f:6:12: error: drain: expected a duration like 30s, found 'soon'\n"
-		"f:7:11: error: stop: expected one of TERM, INT, QUIT, HUP, USR1, USR2, KILL, "
-		"WINCH, ABRT, "
-		"found 'TREM'; did you mean 'TERM'?\n");
+	refused(
+	    "threads: many\nlimits: 5\napps:\n  web:\n    instances: 100\n    drain: soon\n    "
+	    "stop: TREM\n",
+	    "f:1:10: error: threads: expected a number, found 'many'\n"
+	    "f:2:9: error: limits: expected a map of keys (clients, header, headers, header_time, "
+	    "idle), found text\n"
+	    "f:4:3: error: app 'web' has neither 'run' nor 'targets': say how it runs, or "
+	    "where it is\n"
+	    "f:5:16: error: instances: 100 is above 64\n"
+	    "f:6:12: error: drain: expected a duration like 30s, found 'soon'\n"
+	    "f:7:11: error: stop: expected one of TERM, INT, QUIT, HUP, USR1, USR2, KILL, "
+	    "WINCH, ABRT, "
+	    "found 'TREM'; did you mean 'TERM'?\n");
 }
 
 static void types_are_named_when_they_are_wrong(void **state)
@@ -522,16 +524,42 @@ static void what_is_no_yaml_is_explained(void **state)
 	refused("a: @b\n",
 		"f:1:4: error: this character cannot begin a value; put the value in quotes\n");
 	refused("[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", "f:1:17: error: nested too deeply\n");
-	refused("apps:\n  a: {run: x\n  b: 5\n",
-		"f:3:4: error: not YAML: did not find expected ',' or '}' (while parsing a flow "
-		"mapping that "
-		"began on line 2); check the indentation, and that each key ends in ': '\n");
+	refused("apps:\n  a: {run: x\n  b: 5\n", "f:3:4: error: the '{' on line 2 wants ',' or '}' "
+						 "here; a value with any of {}[], in it needs "
+						 "quotes\n");
 	refused("apps: {}\n",
 		"f:1:1: error: there is no app; three lines make one: apps:, its name, and "
 		"'run: COMMAND'\n");
 	refused("threads: 1\n",
 		"f:1:1: error: there is no app; three lines make one: apps:, its name, and "
 		"'run: COMMAND'\n");
+}
+
+static void usual_slips_are_recognized(void **state)
+{
+	refused("apps:\n  web\n    run: x\n", "f:3:8: error: a ':' cannot stand here: a key above "
+					      "lacks its ':', or this line is indented too "
+					      "far, or the value holds a ': ' and needs quotes\n");
+	refused("apps:\n  web:\n    run: \"x\n",
+		"f:4:1: error: the quotes that begin on line 3 are never closed\n");
+	refused("apps:\n  web:\n    run:serve\n", "f:3:5: error: app 'web': expected a map of keys "
+						  "with 'run' or 'targets', found text; after the "
+						  "':' of a key stands a space\n");
+	refused("apps:\n  web:\n    run: a $PORT\n   hosts: [a]\n",
+		"f:4:4: error: this line belongs nowhere: keys of one map (the one here begins on "
+		"line 2) stand in "
+		"the same column\n");
+	refused("listen:\n  - http: 0.0.0.0:80\n   x\n",
+		"f:3:4: error: this line belongs nowhere: each item of the list that begins on "
+		"line 2 begins "
+		"with '- '\n");
+	refused("threads: 1\napps\n", "f:3:1: error: a key stands here without ': ' after it\n");
+	refused("apps: {a: {run: x $PORT, health: /up}}\n",
+		"f:1:34: error: health: expected a map of keys (path, every, timeout, rise, fall), "
+		"found text\n");
+	refused("a: b: c\n",
+		"f:1:5: error: a ':' cannot stand here: a key above lacks its ':', or this line is "
+		"indented too far, or the value holds a ': ' and needs quotes\n");
 }
 
 static void a_byte_order_mark_and_crlf_do_no_harm(void **state)
@@ -636,6 +664,7 @@ int main(void)
 	    cmocka_unit_test(bad_names_and_paths_are_explained),
 	    cmocka_unit_test(a_key_that_stands_twice_is_refused),
 	    cmocka_unit_test(what_is_no_yaml_is_explained),
+	    cmocka_unit_test(usual_slips_are_recognized),
 	    cmocka_unit_test(a_byte_order_mark_and_crlf_do_no_harm),
 	    cmocka_unit_test(the_first_error_is_the_callers_and_tells_of_the_rest),
 	    cmocka_unit_test(problems_are_bounded_and_the_rest_is_counted),
