@@ -5,14 +5,13 @@
  *
  * Every step towards a release is one that can be done again or forgotten:
  *
- *	incoming/N             written, hashed        store_open() forgets it
- *	objects/ab/cd...       renamed from there     complete; without a tree, store_sweep()
- *forgets it trees/.ID.PID.tmp      links to objects       store_open() forgets it trees/ID renamed
- *from there     the release
+ *	incoming/N           written, hashed      forgotten by store_open()
+ *	objects/ab/cd...     renamed from there   forgotten by store_sweep(), when no tree has it
+ *	trees/.ID.PID        links to objects     forgotten by store_open()
+ *	trees/ID             renamed from there   the release
  */
 #include "ship/store_priv.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -80,36 +79,6 @@ int store_told(struct store *s, int r, struct err *e)
 
 /* --- folders --- */
 
-/* Calls fn for each name in parent/name, but . and .. */
-static int each_name(struct store *s, int parent, const char *name,
-		     int (*fn)(struct store *s, int dir, const char *name, void *arg,
-			       struct err *e),
-		     void *arg, struct err *e)
-{
-	int fd = FS(openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)), r = 0;
-	struct dirent *d;
-	DIR *dir;
-
-	if (fd < 0 || !(dir = fdopendir(fd))) {
-		r = err_sys(e, "opening '%s/%s'", s->dir, name);
-		if (fd >= 0)
-			close(fd);
-		return r;
-	}
-	while (r == 0) {
-		errno = store_test_fails("readdir") ? errno : 0;
-		d = errno ? NULL : readdir(dir);
-		if (!d)
-			break;
-		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
-			r = fn(s, fd, d->d_name, arg, e);
-	}
-	if (r == 0 && errno)
-		r = err_sys(e, "reading '%s/%s'", s->dir, name);
-	closedir(dir);
-	return r;
-}
-
 static int remove_all(int dir, struct err *e)
 {
 	struct walk w = {0};
@@ -141,38 +110,39 @@ int store_remove_tree(int parent, const char *name, struct err *e)
 	return r;
 }
 
-static int clean_incoming(struct store *s, int dir, const char *name, void *arg, struct err *e)
+static int clean_incoming(void *arg, int dir, const char *name, struct err *e)
 {
 	return store_remove_tree(dir, name, e);
 }
 
 /* While running, only of processes that were killed: others may be at work on theirs. */
-static int clean_trees(struct store *s, int dir, const char *name, void *only_dead, struct err *e)
+static int clean_trees(void *only_dead, int dir, const char *name, struct err *e)
 {
 	const char *pid = strrchr(name, '.'); /* .ID.PID */
 
 	if (*name != '.')
 		return 0;
-	if (only_dead && pid > name && (kill(atoi(pid + 1), 0) == 0 || errno != ESRCH))
+	if (only_dead && (kill((pid_t)strtol(pid + 1, NULL, 10), 0) == 0 || errno != ESRCH))
 		return 0;
 	return store_remove_tree(dir, name, e);
 }
 
-static int open_folder(const struct store *s, const char *name, mode_t mode, int *ret,
-		       struct err *e)
+static int each_name(int parent, const char *name,
+		     int (*fn)(void *arg, int dir, const char *name, struct err *e), void *arg,
+		     struct err *e)
 {
-	int parent = s->root;
-	const char *path = name;
+	int fd = FS(openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 
-	if (!*name) {
-		parent = AT_FDCWD;
-		path = s->dir;
-	}
+	return fd < 0 ? err_sys(e, "opening '%s'", name) : walk_names(fd, fn, arg, e);
+}
+
+static int open_folder(int parent, const char *path, mode_t mode, int *ret, struct err *e)
+{
 	if (FS(mkdirat(parent, path, mode)) < 0 && errno != EEXIST)
-		return err_sys(e, "making '%s/%s'", s->dir, name);
+		return err_sys(e, "making '%s'", path);
 	*ret = FS(openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	if (*ret < 0 || FS(fchmod(*ret, mode)) < 0) /* whatever the umask is */
-		return err_sys(e, "opening '%s/%s'", s->dir, name);
+		return err_sys(e, "opening '%s'", path);
 	return 0;
 }
 
@@ -180,32 +150,30 @@ static int open_folder(const struct store *s, const char *name, mode_t mode, int
  * and not see what else is there. */
 static int open_folders(struct store *s, struct err *e)
 {
-	int r = open_folder(s, "", 0711, &s->root, e);
+	int r = open_folder(AT_FDCWD, s->dir, 0711, &s->root, e);
 
 	if (r == 0)
-		r = open_folder(s, "objects", 0700, &s->objects, e);
+		r = open_folder(s->root, "objects", 0700, &s->objects, e);
 	if (r == 0)
-		r = open_folder(s, "trees", 0711, &s->trees, e);
+		r = open_folder(s->root, "trees", 0711, &s->trees, e);
 	if (r == 0)
-		r = open_folder(s, "incoming", 0700, &s->incoming, e);
+		r = open_folder(s->root, "incoming", 0700, &s->incoming, e);
 	if (r == 0)
-		r = each_name(s, s->root, "incoming", clean_incoming, NULL, e);
+		r = each_name(s->root, "incoming", clean_incoming, NULL, e);
 	if (r == 0)
-		r = each_name(s, s->root, "trees", clean_trees, NULL, e);
+		r = each_name(s->root, "trees", clean_trees, NULL, e);
 	return r;
 }
 
 int store_open(const char *dir, struct store **ret, struct err *e)
 {
 	struct store *s = util_alloc(sizeof(*s));
-	int r;
 
 	*s = (struct store){.root = -1, .objects = -1, .trees = -1, .incoming = -1};
 	s->dir = util_strdup(dir);
-	r = open_folders(s, e);
-	if (r < 0) {
+	if (open_folders(s, e) < 0) {
 		store_close(s);
-		return err_wrap(e, "opening the store");
+		return err_wrap(e, "opening the store '%.300s'", dir);
 	}
 	*ret = s;
 	return 0;
@@ -280,7 +248,7 @@ int store_missing(struct store *s, const struct store_manifest *m, bool *want, u
 	return 0;
 }
 
-int store_room(struct store *s, uint64_t bytes, struct err *e)
+int store_check_room(struct store *s, uint64_t bytes, struct err *e)
 {
 	struct statvfs fs;
 	uint64_t available, kept;
@@ -291,19 +259,27 @@ int store_room(struct store *s, uint64_t bytes, struct err *e)
 	kept = MIN(fs.f_blocks * fs.f_frsize / 20, KEPT_FREE_MAX);
 	if (bytes <= available && available - bytes >= kept)
 		return 0;
-	return err_set(
-	    e, ERR_FULL,
-	    "no room in '%.300s': %llu kB are to come, %llu kB are free and %llu kB must stay free",
-	    s->dir, (unsigned long long)bytes >> 10, (unsigned long long)available >> 10,
-	    (unsigned long long)kept >> 10);
+	return err_set(e, ERR_FULL,
+		       "%llu kB are to come, %llu kB are free and %llu kB must stay free",
+		       (unsigned long long)bytes >> 10, (unsigned long long)available >> 10,
+		       (unsigned long long)kept >> 10);
+}
+
+int store_room(struct store *s, uint64_t bytes, struct err *e)
+{
+	return store_told(s, store_check_room(s, bytes, e), e);
+}
+
+static bool is_id(const char *id)
+{
+	return strlen(id) == STORE_HASH - 1 && store_is_hash(id);
 }
 
 bool store_has_tree(struct store *s, const char *id)
 {
 	struct stat st;
 
-	return strlen(id) == STORE_HASH - 1 && store_is_hash(id) &&
-	       FS(fstatat(s->trees, id, &st, AT_SYMLINK_NOFOLLOW)) == 0;
+	return is_id(id) && FS(fstatat(s->trees, id, &st, AT_SYMLINK_NOFOLLOW)) == 0;
 }
 
 void store_tree_path(struct store *s, const char *id, char *ret, size_t size)
@@ -317,7 +293,7 @@ int store_drop_tree(struct store *s, const char *id, struct err *e)
 {
 	char tmp[STORE_TMP];
 
-	if (strlen(id) != STORE_HASH - 1 || !store_is_hash(id))
+	if (!is_id(id))
 		return err_set(e, ERR_INPUT, "'%.100s' is no id of a release", id);
 	store_tmp_name(id, tmp);
 	/* From one moment to the next it is no release any more, rather than half a one. */
@@ -326,7 +302,7 @@ int store_drop_tree(struct store *s, const char *id, struct err *e)
 	return store_remove_tree(s->trees, tmp, e);
 }
 
-static int sweep_object(struct store *s, int dir, const char *name, void *freed, struct err *e)
+static int sweep_object(void *freed, int dir, const char *name, struct err *e)
 {
 	struct stat st;
 
@@ -340,15 +316,15 @@ static int sweep_object(struct store *s, int dir, const char *name, void *freed,
 	return 0;
 }
 
-static int sweep_folder(struct store *s, int dir, const char *name, void *freed, struct err *e)
+static int sweep_folder(void *freed, int dir, const char *name, struct err *e)
 {
-	return each_name(s, dir, name, sweep_object, freed, e);
+	return each_name(dir, name, sweep_object, freed, e);
 }
 
 int store_sweep(struct store *s, uint64_t *ret_freed, struct err *e)
 {
-	int r = each_name(s, s->root, "trees", clean_trees, s, e);
+	int r = each_name(s->root, "trees", clean_trees, s, e);
 
 	*ret_freed = 0;
-	return r < 0 ? r : each_name(s, s->root, "objects", sweep_folder, ret_freed, e);
+	return r < 0 ? r : each_name(s->root, "objects", sweep_folder, ret_freed, e);
 }

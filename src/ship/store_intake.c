@@ -18,8 +18,7 @@ struct object {
 struct store_intake {
 	struct store *store;
 	struct hasher hasher;
-	struct object
-	    *objects; /* [len] is the one that is being received, when fd or left say so */
+	struct object *objects; /* [len] is the one that is being received, if in_body */
 	size_t len, cap, published;
 	char head[128]; /* of the next object, as far as it has come */
 	size_t head_len;
@@ -126,7 +125,7 @@ static int begin_object(struct store_intake *in, struct err *e)
 	in->in_body = true;
 	if (r)
 		return 0;
-	r = store_room(s, in->left, e);
+	r = store_check_room(s, in->left, e);
 	if (r < 0)
 		return r;
 	o->serial = ++s->serial;
@@ -144,11 +143,9 @@ static int end_object(struct store_intake *in, struct err *e)
 	if (strcmp(hash, o->hash) != 0)
 		return err_set(e, ERR_INPUT, "object %s came with the content of %s", o->hash,
 			       hash);
-	if (in->fd >= 0) {
-		if (FS(fchmod(in->fd, o->executable ? 0555 : 0444)) < 0 ||
-		    close(TAKE_FD(in->fd)) < 0)
-			return err_sys(e, "receiving object %s", o->hash);
-	}
+	if (in->fd >= 0 &&
+	    (FS(fchmod(in->fd, o->executable ? 0555 : 0444)) < 0 || close(TAKE_FD(in->fd)) < 0))
+		return err_sys(e, "receiving object %s", o->hash);
 	in->in_body = false;
 	in->len++;
 	return 0;

@@ -44,6 +44,8 @@ bool store_parse_size(char *s, char **ret_end, uint64_t *ret);
 /* 1: it is there (with that size), 0: it is not. */
 int store_has_object(struct store *s, const char *hash, bool executable, uint64_t size,
 		     struct err *e);
+/* As store_room(), without what to do. */
+int store_check_room(struct store *s, uint64_t bytes, struct err *e);
 /* Returns r; when it says that the disk is full, adds what to do. */
 int store_told(struct store *s, int r, struct err *e);
 
@@ -79,6 +81,10 @@ int manifest_read(const char *text, size_t len, struct store_manifest *ret, size
 		  struct err *e);
 
 /* --- walk --- */
+
+/* Calls fn for each name in the directory, until one fails. Closes fd. */
+int walk_names(int fd, int (*fn)(void *arg, int dir, const char *name, struct err *e), void *arg,
+	       struct err *e);
 
 struct walk_entry {
 	char *path, *target; /* target: of a link, else NULL */

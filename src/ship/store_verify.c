@@ -7,7 +7,6 @@
 #include "ship/store_priv.h"
 
 #include <fcntl.h>
-#include <stdarg.h>
 #include <string.h>
 
 #define NAMED 5
@@ -101,10 +100,12 @@ static int hash_one(void *arg, size_t i, struct hasher *h, struct err *e)
 
 static int compare(struct comparison *c, struct walk *w, bool *ret_damaged, struct err *e)
 {
-	int r = walk_tree(w, c->tree, e);
+	struct err why;
+	int r = walk_tree(w, c->tree, &why);
 
 	if (r < 0)
-		return r == -ERR_INPUT ? err_set(e, ERR_CORRUPT, "%s", e->msg) : r;
+		return r == -ERR_INPUT ? err_set(e, ERR_CORRUPT, "%s", why.msg)
+				       : err_set(e, (enum err_code) - r, "%s", why.msg);
 	if ((w->top.st_mode & 07777) != 0755)
 		note(c, ".", "has another mode");
 	pair_all(c, w);
@@ -131,12 +132,11 @@ int store_compare(int tree, const struct store_manifest *m, bool *ret_damaged, s
 	CLEANUP_FREE struct pair *pairs = calloc(m->len + 1, sizeof(*pairs));
 	struct comparison c = {.tree = tree, .m = m, .pairs = pairs};
 	struct walk w = {.max = 2 * STORE_FILES_MAX};
-	struct err mine;
 	int r;
 
 	if (!pairs)
 		return err_set(e, ERR_SYS, "out of memory");
-	r = compare(&c, &w, ret_damaged, e ? e : &mine);
+	r = compare(&c, &w, ret_damaged, e);
 	walk_free(&w);
 	buf_free(&c.said);
 	return r;

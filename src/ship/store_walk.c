@@ -69,50 +69,59 @@ static int add(struct walk *w, int dir, const char *parent, const char *name, st
 	return S_ISLNK(entry->st.st_mode) ? read_target(dir, name, entry, e) : 0;
 }
 
-static int list(struct walk *w, DIR *dir, const char *path, struct err *e)
+int walk_names(int fd, int (*fn)(void *arg, int dir, const char *name, struct err *e), void *arg,
+	       struct err *e)
 {
-	for (;;) {
-		struct dirent *d;
-		const char *name;
+	DIR *dir = fdopendir(fd);
+	struct dirent *d;
+	int r = 0;
 
+	if (!dir) {
+		close(fd);
+		return no_memory(e);
+	}
+	while (r == 0) {
 		errno = store_test_fails("readdir") ? errno : 0;
 		d = errno ? NULL : readdir(dir);
-		if (!d)
-			return errno ? unreadable(path, e) : 0;
-		name = d->d_name;
-		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-		    (w->skip && !*path && strcmp(name, w->skip) == 0))
-			continue;
-		if (add(w, dirfd(dir), path, name, e) < 0)
-			return -(int)e->code;
-	}
-}
-
-/* path is "" for the top. seen: what its parent's listing said of it; gets what is there now,
- * before its names are read, so that a later look shows whether any came or went. */
-static int walk_dir(struct walk *w, int root, const char *path, struct stat *seen, struct err *e)
-{
-	int fd =
-	    FS(openat(root, *path ? path : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-	struct stat now;
-	DIR *dir;
-	int r;
-
-	if (fd < 0)
-		return unreadable(*path ? path : ".", e);
-	if (FS(fstat(fd, &now)) < 0 || !(dir = fdopendir(fd))) {
-		r = unreadable(path, e);
-		close(fd);
-		return r;
-	}
-	if (*path && (now.st_dev != seen->st_dev || now.st_ino != seen->st_ino)) {
-		r = err_set(e, ERR_INPUT, "'%.500s' changed while it was read", path);
-	} else {
-		*seen = now;
-		r = list(w, dir, path, e);
+		if (!d) {
+			r = errno ? err_sys(e, "reading a directory") : 0;
+			break;
+		}
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+			r = fn(arg, fd, d->d_name, e);
 	}
 	closedir(dir);
 	return r;
+}
+
+struct place {
+	struct walk *walk;
+	const char *path; /* "" for the top */
+};
+
+static int add_name(void *arg, int dir, const char *name, struct err *e)
+{
+	struct place *p = arg;
+
+	if (p->walk->skip && !*p->path && strcmp(name, p->walk->skip) == 0)
+		return 0;
+	return add(p->walk, dir, p->path, name, e);
+}
+
+/* seen: what the parent's listing said of it; gets what is there now, before its names are read, so
+ * that a later look shows whether any came or went. */
+static int walk_dir(struct walk *w, int root, const char *path, struct stat *seen, struct err *e)
+{
+	CLEANUP_FD int fd =
+	    FS(openat(root, *path ? path : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+	struct stat now;
+
+	if (fd < 0 || FS(fstat(fd, &now)) < 0)
+		return unreadable(*path ? path : ".", e);
+	if (*path && (now.st_dev != seen->st_dev || now.st_ino != seen->st_ino))
+		return err_set(e, ERR_INPUT, "'%.500s' changed while it was read", path);
+	*seen = now;
+	return walk_names(TAKE_FD(fd), add_name, &(struct place){w, path}, e);
 }
 
 static int by_path(const void *a, const void *b)
@@ -122,11 +131,8 @@ static int by_path(const void *a, const void *b)
 
 int walk_tree(struct walk *w, int root, struct err *e)
 {
-	struct err unused;
-	int r;
+	int r = walk_dir(w, root, "", &w->top, e);
 
-	e = e ? e : &unused;
-	r = walk_dir(w, root, "", &w->top, e);
 	for (size_t i = 0; r == 0 && i < w->len; i++) {
 		struct stat st = w->entries[i].st;
 

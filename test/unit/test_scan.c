@@ -349,19 +349,19 @@ static void each_call_may_fail_and_nothing_leaks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(a_tree_becomes_a_sorted_manifest),
-	    TEST(many_files_give_the_same_id_each_time_and_progress_is_told),
-	    TEST(what_is_not_there_or_empty_is_refused),
-	    TEST(a_fifo_is_refused),
-	    TEST(a_socket_is_refused),
-	    TEST(a_device_is_refused),
-	    TEST(links_that_leave_the_tree_are_refused),
-	    TEST(links_are_described_not_followed),
-	    TEST(names_with_newline_or_tab_are_refused),
-	    TEST(unreadable_files_and_directories_are_named),
-	    TEST(changes_while_reading_are_noticed),
-	    TEST(a_directory_exchanged_before_it_is_listed_is_noticed),
-	    TEST(each_call_may_fail_and_nothing_leaks),
+		TEST(a_tree_becomes_a_sorted_manifest),
+		TEST(many_files_give_the_same_id_each_time_and_progress_is_told),
+		TEST(what_is_not_there_or_empty_is_refused),
+		TEST(a_fifo_is_refused),
+		TEST(a_socket_is_refused),
+		TEST(a_device_is_refused),
+		TEST(links_that_leave_the_tree_are_refused),
+		TEST(links_are_described_not_followed),
+		TEST(names_with_newline_or_tab_are_refused),
+		TEST(unreadable_files_and_directories_are_named),
+		TEST(changes_while_reading_are_noticed),
+		TEST(a_directory_exchanged_before_it_is_listed_is_noticed),
+		TEST(each_call_may_fail_and_nothing_leaks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -227,6 +227,37 @@ static void what_would_fill_the_disk_is_refused_before_it_comes(void **state)
 
 /* --- staging --- */
 
+static void a_size_that_is_a_lie_harms_no_content(void **state)
+{
+	static const char lie[] = "upstate-manifest 1\nf 0644 6 " HELLO " a\n";
+	struct store_manifest m;
+
+	assert_int_equal(deploy(s, "v1", &m1), 0);
+	assert_int_equal(store_manifest_parse(lie, strlen(lie), &m, &e), 0);
+	assert_said(store_stage(s, &m, &e), ERR_CORRUPT, "content of 'a' is damaged");
+	assert_said(take_text(HELLO " 6 -\nhello!"), ERR_INPUT, "came with the content");
+	store_manifest_free(&m);
+	assert_int_equal(store_missing(s, &m1, (bool[32]){false}, &(uint64_t){0}, &e), 0);
+	assert_int_equal(store_drop_tree(s, m1.id, &e), 0);
+	assert_int_equal(store_stage(s, &m1, &e), 0);
+}
+
+static void a_release_of_many_files_is_read_by_two_threads(void **state)
+{
+	struct store_manifest m;
+
+	assert_int_equal(sh("mkdir many; for i in $(seq 300); do echo $i >many/$i; done"), 0);
+	scan("many", &m);
+	assert_int_equal(deploy(s, "many", &m), 0);
+	assert_int_equal(sh("cd store/trees/%s; for i in 9 77 288; do chmod u+w $i; echo x >$i; "
+			    "chmod u-w $i; done",
+			    m.id),
+			 0);
+	assert_said(store_verify(s, &m, &e), ERR_CORRUPT,
+		    "'288' has other content, '77' has other content, '9' has other content");
+	store_manifest_free(&m);
+}
+
 static void a_release_with_a_content_missing_is_not_staged(void **state)
 {
 	assert_int_equal(send_missing(s, "v1", &m1), 0);
@@ -442,27 +473,29 @@ static void a_release_can_be_written_for_a_person(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(a_release_becomes_a_tree_that_nobody_can_write),
-	    TEST(the_same_release_again_changes_nothing),
-	    TEST(only_what_is_lacking_is_asked_for_and_once),
-	    TEST(releases_share_what_they_have_in_common),
-	    TEST(contents_may_come_in_any_pieces),
-	    TEST(contents_that_are_not_what_they_say_are_refused),
-	    TEST(after_a_mistake_nothing_more_is_taken),
-	    TEST(what_is_there_is_kept_but_still_checked),
-	    TEST(a_child_may_finish_what_its_parent_received),
-	    TEST(what_would_fill_the_disk_is_refused_before_it_comes),
-	    TEST(a_release_with_a_content_missing_is_not_staged),
-	    TEST(a_damaged_content_is_found_and_asked_for_anew),
-	    TEST(files_are_copied_when_a_content_has_all_the_links_it_can),
-	    TEST(two_that_stage_the_same_at_once_both_succeed),
-	    TEST(a_user_without_rights_can_do_all_of_it),
-	    TEST(every_kind_of_difference_is_found_and_named),
-	    TEST(dropping_a_release_frees_what_no_other_has),
-	    TEST(only_an_id_names_a_release),
-	    TEST(what_a_crash_left_is_removed_at_the_next_start),
-	    TEST(a_sweep_removes_the_litter_of_dead_processes_only),
-	    TEST(a_release_can_be_written_for_a_person),
+		TEST(a_release_becomes_a_tree_that_nobody_can_write),
+		TEST(the_same_release_again_changes_nothing),
+		TEST(only_what_is_lacking_is_asked_for_and_once),
+		TEST(releases_share_what_they_have_in_common),
+		TEST(contents_may_come_in_any_pieces),
+		TEST(contents_that_are_not_what_they_say_are_refused),
+		TEST(after_a_mistake_nothing_more_is_taken),
+		TEST(what_is_there_is_kept_but_still_checked),
+		TEST(a_child_may_finish_what_its_parent_received),
+		TEST(what_would_fill_the_disk_is_refused_before_it_comes),
+		TEST(a_size_that_is_a_lie_harms_no_content),
+		TEST(a_release_of_many_files_is_read_by_two_threads),
+		TEST(a_release_with_a_content_missing_is_not_staged),
+		TEST(a_damaged_content_is_found_and_asked_for_anew),
+		TEST(files_are_copied_when_a_content_has_all_the_links_it_can),
+		TEST(two_that_stage_the_same_at_once_both_succeed),
+		TEST(a_user_without_rights_can_do_all_of_it),
+		TEST(every_kind_of_difference_is_found_and_named),
+		TEST(dropping_a_release_frees_what_no_other_has),
+		TEST(only_an_id_names_a_release),
+		TEST(what_a_crash_left_is_removed_at_the_next_start),
+		TEST(a_sweep_removes_the_litter_of_dead_processes_only),
+		TEST(a_release_can_be_written_for_a_person),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -211,10 +211,10 @@ static void a_disk_that_fills_at_each_step_keeps_nothing_half(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(killed_at_each_call_it_ends_the_same),
-	    TEST(with_each_call_failing_it_ends_the_same),
-	    TEST(with_each_call_finding_no_room_it_ends_the_same),
-	    TEST(a_disk_that_fills_at_each_step_keeps_nothing_half),
+		TEST(killed_at_each_call_it_ends_the_same),
+		TEST(with_each_call_failing_it_ends_the_same),
+		TEST(with_each_call_finding_no_room_it_ends_the_same),
+		TEST(a_disk_that_fills_at_each_step_keeps_nothing_half),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
