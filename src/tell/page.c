@@ -15,7 +15,8 @@ static const char style[] =
 	"--card:#fff;--link:#0b5cad;--good:#176f3c;--goodbg:#dff3e6;--bad:#855500;--badbg:#fdf0cf;"
 	"--ugly:#b3171f;--uglybg:#fde2e2;--unknown:#565c64;--unknownbg:#e8eaed}"
 	"@media(prefers-color-scheme:dark){:root{--ink:#e4e7eb;--dim:#98a0a9;--line:#2e343b;"
-	"--paper:#14171a;--card:#1c2024;--link:#7db8f5;--good:#71d899;--goodbg:#143222;--bad:#f0c14f;"
+	"--paper:#14171a;--card:#1c2024;--link:#7db8f5;--good:#71d899;--goodbg:#143222;"
+	"--bad:#f0c14f;"
 	"--badbg:#3a2d0b;--ugly:#ff8f8f;--uglybg:#431a1c;--unknown:#a9b1ba;--unknownbg:#2b3036}}"
 	"*{box-sizing:border-box}"
 	"body{margin:0 auto;max-width:64rem;padding:1rem;background:var(--paper);color:var(--ink);"
@@ -27,19 +28,22 @@ static const char style[] =
 	"header>.end{margin-left:auto}"
 	"section{background:var(--card);border:1px solid var(--line);border-radius:8px;"
 	"padding:.9rem 1rem;margin:0 0 1rem}"
-	".top{display:flex;flex-wrap:wrap;gap:.2rem .7rem;align-items:center}.top>.end{margin-left:auto}"
+	".top{display:flex;flex-wrap:wrap;gap:.2rem .7rem;align-items:center}"
+	".top>.end{margin-left:auto}"
 	".dim,footer{color:var(--dim)}footer{font-size:.85rem}"
 	".w{display:inline-block;padding:.05rem .5rem;border-radius:5px;font-weight:600;"
 	"font-size:.88em;color:var(--unknown);background:var(--unknownbg)}"
 	".w.good{color:var(--good);background:var(--goodbg)}"
 	".w.bad{color:var(--bad);background:var(--badbg)}"
 	".w.ugly{color:var(--ugly);background:var(--uglybg)}"
-	".t{overflow-x:auto;margin-top:.7rem}table{border-collapse:collapse;width:100%;font-size:.93em}"
+	".t{overflow-x:auto;margin-top:.7rem}"
+	"table{border-collapse:collapse;width:100%;font-size:.93em}"
 	"th,td{text-align:left;padding:.32rem .8rem .32rem 0;border-top:1px solid var(--line);"
 	"vertical-align:top;white-space:nowrap}tr:first-child>th{border-top:0}"
 	"th{color:var(--dim);font-weight:500;font-size:.88em}"
 	"td.wide{white-space:normal;min-width:11rem;width:99%}"
-	".n{text-align:right;font-variant-numeric:tabular-nums}td:last-child,th:last-child{padding-right:0}"
+	".n{text-align:right;font-variant-numeric:tabular-nums}"
+	"td:last-child,th:last-child{padding-right:0}"
 	"dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(5.4rem,1fr));gap:.5rem 1rem;"
 	"margin:.8rem 0 0}dt{color:var(--dim);font-size:.8rem}"
 	"dd{margin:0;font-weight:600;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}"
@@ -77,11 +81,13 @@ void page_open(struct buf *b, const char *title, const char *status, bool home)
 	colour_of(status, &icon);
 	buf_adds(b, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>");
 	text_html(b, title);
-	buf_adds(b, "</title>\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
+	buf_adds(b, "</title>\n<meta name=\"viewport\" "
+		    "content=\"width=device-width,initial-scale=1\">"
 		    "<meta name=\"color-scheme\" content=\"light dark\">\n");
 	buf_addf(b,
-		 "<link rel=\"icon\" href=\"data:image/svg+xml,%%3Csvg xmlns='http://www.w3.org/2000/svg' "
-		 "viewBox='0 0 16 16'%%3E%%3Ccircle cx='8' cy='8' r='7' fill='%%23%s'/%%3E%%3C/svg%%3E\">\n",
+		 "<link rel=\"icon\" href=\"data:image/svg+xml,%%3Csvg "
+		 "xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%%3E%%3Ccircle cx='8' "
+		 "cy='8' r='7' fill='%%23%s'/%%3E%%3C/svg%%3E\">\n",
 		 icon);
 	buf_adds(b, "<link rel=\"alternate\" type=\"application/atom+xml\" title=\"everything\" "
 		    "href=\"/feeds/all.atom\">\n<style>");
@@ -93,7 +99,8 @@ void page_open(struct buf *b, const char *title, const char *status, bool home)
 
 void page_close(struct buf *b)
 {
-	buf_adds(b, "<footer>Upstate " UPSTATE_VERSION ". Times are UTC.</footer>\n</body></html>\n");
+	buf_adds(b, "<footer>Upstate " UPSTATE_VERSION
+		    ". Times are UTC.</footer>\n</body></html>\n");
 }
 
 const char *page_field(const json_t *o, const char *key)

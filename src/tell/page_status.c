@@ -136,8 +136,9 @@ static void running(struct buf *b, const json_t *app, uint64_t now_ms)
 		rows(b, instances, now_ms, instance_row);
 	}
 	if (json_array_size(targets)) {
-		table_open(b, "<th>target<th>status<th>reason<th class=\"n\">since<th class=\"x\">use"
-			      "<th class=\"n x\">inside<th class=\"n\">requests");
+		table_open(b, "<th>target<th>status<th>reason<th class=\"n\">since"
+			      "<th class=\"x\">use<th class=\"n x\">inside"
+			      "<th class=\"n\">requests");
 		rows(b, targets, now_ms, target_row);
 	}
 }

@@ -244,10 +244,13 @@ static void hostile_text_in_every_place_stays_text(void **unused)
 static void what_is_missing_or_of_another_type_is_left_out(void **unused)
 {
 	static const char *const odd[] = {
-	    "{}", "[]", "{\"apps\":7,\"parts\":\"x\"}",
+	    "{}",
+	    "[]",
+	    "{\"apps\":7,\"parts\":\"x\"}",
 	    "{\"apps\":[1,null,[],{}],\"parts\":[{},3]}",
-	    "{\"apps\":[{\"name\":1,\"instances\":[{}],\"targets\":[[]],\"requests\":-1,"
-	    "\"p50_ms\":-5,\"p99_ms\":1e300,\"change\":\"x\"}]}"};
+	    "{\"apps\":[{\"name\":1,\"instances\":[{}],\"targets\":[[]]}]}",
+	    "{\"apps\":[{\"requests\":-1,\"p50_ms\":-5,\"p99_ms\":1e300,\"change\":\"x\"}]}",
+	};
 	CLEANUP_BUF struct buf b = {0};
 
 	for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
