@@ -49,8 +49,8 @@ void state_reserve_restore(struct state *s);
 struct state_usage {
 	uint64_t records, keys, devices;
 	uint64_t keys_refused, devices_refused; /* since state_open() */
-	uint64_t bytes;	 /* of the database, without its log */
-	bool reserve;	 /* there, and not used */
+	uint64_t bytes;				/* of the database, without its log */
+	bool reserve;				/* there, and not used */
 };
 int state_usage(struct state *s, struct state_usage *ret, struct err *e);
 
@@ -67,15 +67,16 @@ int state_history_add(struct state *s, uint64_t wall_ms, const char *kind, const
  * `newest`).
  * `record` is {seq, time, kind, app, data, prev, hash}; borrowed. each() returns false to stop. */
 int state_history_read(struct state *s, const char *app, uint64_t after, uint64_t until_ms,
-		       uint32_t limit, bool newest, bool (*each)(void *arg, json_t *record), void *arg,
-		       struct err *e);
+		       uint32_t limit, bool newest, bool (*each)(void *arg, json_t *record),
+		       void *arg, struct err *e);
 /* The newest record's number and hash; 0 and 64 zeros when there is none. */
-int state_history_head(struct state *s, uint64_t *ret_seq, char ret_hash[STATE_HASH], struct err *e);
+int state_history_head(struct state *s, uint64_t *ret_seq, char ret_hash[STATE_HASH],
+		       struct err *e);
 /* Recomputes the whole chain. -ERR_CORRUPT names the first record that does not fit. */
 int state_history_verify(struct state *s, uint64_t *ret_records, struct err *e);
-/* The same in portions, for a process that must not be silent for long (100,000 records take about a
- * second): begins with *v all zero, checks up to `limit` records; 1 when there may be more, 0 when the
- * chain is whole: then v holds its end. */
+/* The same in portions, for a process that must not be silent for long (100,000 records take about
+ * a second): begins with *v all zero, checks up to `limit` records; 1 when there may be more, 0
+ * when the chain is whole: then v holds its end. */
 struct state_verify {
 	uint64_t seq;
 	char hash[STATE_HASH];
@@ -95,8 +96,8 @@ int state_put(struct state *s, const char *key, json_t *value, struct err *e); /
 /* *ret is a new reference, or NULL when there is none (0 is returned then too). */
 int state_get(struct state *s, const char *key, json_t **ret, struct err *e);
 /* All with this prefix, in order of the key. */
-int state_each(struct state *s, const char *prefix, bool (*each)(void *arg, const char *key, json_t *value),
-	       void *arg, struct err *e);
+int state_each(struct state *s, const char *prefix,
+	       bool (*each)(void *arg, const char *key, json_t *value), void *arg, struct err *e);
 
 /* Groups calls into one transaction. Nested calls are not possible. A write that fails within the
  * group spoils it: later writes in it return the same error, and so does the commit. */
@@ -107,13 +108,13 @@ void state_rollback(struct state *s);
 /* --- device statuses (for feeds): one row per device, moved forward at each change --- */
 
 struct state_device {
-	char id[200];	   /* stable: "guestbook/1", "upstate/router" */
-	char app[64];	   /* "" for Upstate's own */
-	char status[16];   /* good, bad, ugly, unknown */
+	char id[200];	 /* stable: "guestbook/1", "upstate/router" */
+	char app[64];	 /* "" for Upstate's own */
+	char status[16]; /* good, bad, ugly, unknown */
 	char reason[300];
-	char since[40];	   /* RFC 3339 with microseconds, strictly increasing over all devices */
-	uint64_t seq;	   /* number of the change over all devices */
-	char *body;	   /* JSON text: the dump of the status at the change; owned */
+	char since[40]; /* RFC 3339 with microseconds, strictly increasing over all devices */
+	uint64_t seq;	/* number of the change over all devices */
+	char *body;	/* JSON text: the dump of the status at the change; owned */
 };
 
 /* Records a status when it differs (in status or reason) from what is stored; *ret_changed tells.
