@@ -30,6 +30,7 @@ struct logfile {
 	uint64_t size;
 	uint64_t dropped;     /* bytes that could not be written since it was last said */
 	uint64_t retry_ms;    /* before this, opening is not tried again */
+	int error;	      /* of the last try */
 	uint64_t complain_ms; /* before this, nothing is said again */
 };
 
