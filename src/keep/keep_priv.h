@@ -81,7 +81,7 @@ enum instance_event {
 #define X(name) INSTANCE_EVENT_##name,
 	INSTANCE_EVENT_TABLE(X)
 #undef X
-	INSTANCE_EVENT_COUNT
+	    INSTANCE_EVENT_COUNT
 };
 
 struct instance {
@@ -217,7 +217,7 @@ void group_make(struct instance *in);
 void group_join(const struct instance *in); /* in the child */
 void group_kill(struct instance *in);
 bool group_empty(const struct instance *in);
-void group_remove(struct instance *in);
+void group_remove(const struct instance *in);
 
 /* notify.c */
 int notify_open(struct instance *in, int fd, struct err *e);

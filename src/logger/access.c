@@ -126,7 +126,7 @@ bool access_line(const char *record, uint32_t len, struct buf *out)
 {
 	static const char *const ends[ACCESS_END_COUNT] = {
 #define X(name, text) [ACCESS_##name] = text,
-		ACCESS_END_TABLE(X)
+	    ACCESS_END_TABLE(X)
 #undef X
 	};
 	struct access_record r;
@@ -137,9 +137,9 @@ bool access_line(const char *record, uint32_t len, struct buf *out)
 		return false;
 	memcpy(&r, record, sizeof(r));
 	if (len - sizeof(r) != (size_t)r.method_len + r.host_len + r.path_len + r.app_len +
-				       r.target_len + r.client_len + r.id_len + r.agent_len)
+				   r.target_len + r.client_len + r.id_len + r.agent_len)
 		return false;
-	/* In the order of the lengths in the record; the line has its own. */
+		/* In the order of the lengths in the record; the line has its own. */
 #define NEXT(field) (field = at, at += r.field##_len)
 	NEXT(method), NEXT(host), NEXT(path), NEXT(app), NEXT(target), NEXT(client), NEXT(id);
 	NEXT(agent);

@@ -61,16 +61,26 @@ static struct msg order_msg;
 /* "sleep 1000" with NAME=x, allowed to write below /tmp. */
 static const struct msg *order_for(uint64_t id)
 {
-	static const char tail[] = "sleep\0" "1000\0" "NAME=x\0" "/tmp";
+	static const char tail[] = "sleep\0"
+				   "1000\0"
+				   "NAME=x\0"
+				   "/tmp";
 
-	order_body = (struct msg_start){.id = id, .app = "book", .name = "book@1/1", .dir = "/",
-					.uid = (uint32_t)-1, .gid = (uint32_t)-1, .argc = 2,
-					.envc = 1, .writec = 1, .stop_signal = SIGTERM,
+	order_body = (struct msg_start){.id = id,
+					.app = "book",
+					.name = "book@1/1",
+					.dir = "/",
+					.uid = (uint32_t)-1,
+					.gid = (uint32_t)-1,
+					.argc = 2,
+					.envc = 1,
+					.writec = 1,
+					.stop_signal = SIGTERM,
 					.grace_ms = 60000};
 	snprintf(order_body.run_dir, sizeof(order_body.run_dir), "%s/run/%llu", state,
 		 (unsigned long long)id);
-	order_msg = (struct msg){.type = MSG_START, .body = &order_body, .tail = tail,
-				 .tail_len = sizeof(tail)};
+	order_msg = (struct msg){
+	    .type = MSG_START, .body = &order_body, .tail = tail, .tail_len = sizeof(tail)};
 	return &order_msg;
 }
 
@@ -94,7 +104,8 @@ static void an_order_is_copied_with_what_the_keeper_adds(void **unused)
 	assert_null(o.argv[2]);
 	assert_string_equal(o.writes[0], "/tmp");
 	assert_null(o.writes[1]);
-	assert_true(has_env(&o, "NAME=x") && has_env(&o, "PATH=/usr/local") && has_env(&o, "HOME="));
+	assert_true(has_env(&o, "NAME=x") && has_env(&o, "PATH=/usr/local") &&
+		    has_env(&o, "HOME="));
 	assert_true(has_env(&o, "TMPDIR=/tmp/upstate-keep"));
 	assert_true(has_env(&o, "NOTIFY_SOCKET=/tmp/upstate-keep"));
 	order_fini(&o);
@@ -102,7 +113,10 @@ static void an_order_is_copied_with_what_the_keeper_adds(void **unused)
 
 static void an_order_may_name_its_home_and_path_but_not_the_notify_socket(void **unused)
 {
-	static const char tail[] = "x\0" "HOME=/h\0" "NOTIFY_SOCKET=/evil\0" "PATH=/p";
+	static const char tail[] = "x\0"
+				   "HOME=/h\0"
+				   "NOTIFY_SOCKET=/evil\0"
+				   "PATH=/p";
 	struct msg m = *order_for(1);
 	struct order o;
 	struct err e;
@@ -176,14 +190,19 @@ static void no_cell_of_the_table_is_empty(void **unused)
 static void each_event_leads_from_each_state_to_the_right_one(void **unused)
 {
 	/* Rows and columns as in instance.c; GONE is met from the other states. */
-	enum { S = INSTANCE_STARTING, R = INSTANCE_RUNNING, W = INSTANCE_WAITING,
-	       T = INSTANCE_STOPPING, G = INSTANCE_GONE };
+	enum {
+		S = INSTANCE_STARTING,
+		R = INSTANCE_RUNNING,
+		W = INSTANCE_WAITING,
+		T = INSTANCE_STOPPING,
+		G = INSTANCE_GONE
+	};
 	static const int next[INSTANCE_STATE_COUNT - 1][INSTANCE_EVENT_COUNT] = {
-		/* STARTED READY ENDED TIMER STOP */
-		{S, R, W, S, T},
-		{R, R, W, R, T},
-		{W, W, W, S, G},
-		{T, T, G, T, T},
+	    /* STARTED READY ENDED TIMER STOP */
+	    {S, R, W, S, T},
+	    {R, R, W, R, T},
+	    {W, W, W, S, G},
+	    {T, T, G, T, T},
 	};
 	uint64_t id = 0;
 
@@ -306,18 +325,18 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(an_order_is_copied_with_what_the_keeper_adds),
-		T(an_order_may_name_its_home_and_path_but_not_the_notify_socket),
-		T(an_order_that_does_not_add_up_is_refused),
-		T(strings_without_an_end_end_within_their_field),
-		cmocka_unit_test(no_cell_of_the_table_is_empty),
-		T(each_event_leads_from_each_state_to_the_right_one),
-		T(a_start_that_is_told_twice_is_one_start),
-		T(a_refused_instance_leaves_nothing_behind),
-		T(instances_have_a_limit),
-		T(stop_falls_back_on_kill_and_reports_the_end),
-		cmocka_unit_test(the_owner_of_a_port_is_found),
-		cmocka_unit_test(an_end_is_said_in_words),
+	    T(an_order_is_copied_with_what_the_keeper_adds),
+	    T(an_order_may_name_its_home_and_path_but_not_the_notify_socket),
+	    T(an_order_that_does_not_add_up_is_refused),
+	    T(strings_without_an_end_end_within_their_field),
+	    cmocka_unit_test(no_cell_of_the_table_is_empty),
+	    T(each_event_leads_from_each_state_to_the_right_one),
+	    T(a_start_that_is_told_twice_is_one_start),
+	    T(a_refused_instance_leaves_nothing_behind),
+	    T(instances_have_a_limit),
+	    T(stop_falls_back_on_kill_and_reports_the_end),
+	    cmocka_unit_test(the_owner_of_a_port_is_found),
+	    cmocka_unit_test(an_end_is_said_in_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

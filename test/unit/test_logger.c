@@ -30,8 +30,9 @@ static int setup(void **unused)
 
 static int teardown(void **unused)
 {
-	static const char *const names[] = {"a.log", "a.log.1", "a.log.2", "a.log.3", "book.log",
-					    "access.log", "access.app.log", "_.x_y.log", ""};
+	static const char *const names[] = {"a.log",	      "a.log.1",   "a.log.2",
+					    "a.log.3",	      "book.log",  "access.log",
+					    "access.app.log", "_.x_y.log", ""};
 	char path[100];
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -89,7 +90,7 @@ static void a_line_is_cut_at_its_bound_and_says_so(void **unused)
 	lines_add(&l, "\nnext\n", 6, WALL, &out);
 	assert_non_null(strstr(buf_str(&out), "xxx [1000 more bytes were cut]\n" WHEN "i next\n"));
 	assert_int_equal(out.len, 2 * (strlen(WHEN) + 2) + LOG_LINE_MAX +
-					  strlen(" [1000 more bytes were cut]\nnext\n"));
+				      strlen(" [1000 more bytes were cut]\nnext\n"));
 	buf_free(&out);
 	lines_add(&l, in, LOG_LINE_MAX, WALL, &out); /* exactly as long as it may be */
 	lines_add(&l, "\n", 1, WALL, &out);
@@ -184,11 +185,24 @@ static char record[2000];
 
 static uint32_t make_record(const char *path, size_t path_len)
 {
-	struct access_record r = {.wall_us = WALL * 1000 + 999, .bytes_in = 5, .bytes_out = 7000000000,
-				  .total_us = 12345, .wait_us = 1000, .target_us = 9, .status = 200,
-				  .tries = 2, .end = ACCESS_DONE, .release = 12, .method_len = 3,
-				  .host_len = 2, .path_len = (uint16_t)path_len, .app_len = 4,
-				  .target_len = 1, .client_len = 9, .id_len = 2, .agent_len = 1};
+	struct access_record r = {.wall_us = WALL * 1000 + 999,
+				  .bytes_in = 5,
+				  .bytes_out = 7000000000,
+				  .total_us = 12345,
+				  .wait_us = 1000,
+				  .target_us = 9,
+				  .status = 200,
+				  .tries = 2,
+				  .end = ACCESS_DONE,
+				  .release = 12,
+				  .method_len = 3,
+				  .host_len = 2,
+				  .path_len = (uint16_t)path_len,
+				  .app_len = 4,
+				  .target_len = 1,
+				  .client_len = 9,
+				  .id_len = 2,
+				  .agent_len = 1};
 	char *p = record;
 
 	memcpy(p, &r, sizeof(r));
@@ -204,19 +218,20 @@ static void a_record_becomes_a_line_of_json(void **unused)
 	CLEANUP_BUF struct buf out = {0};
 
 	assert_true(access_line(record, make_record("/a?b", 4), &out));
-	assert_string_equal(buf_str(&out),
-			    "{\"time\":\"2026-11-22T01:19:15.123Z\",\"client\":\"127.0.0.1\","
-			    "\"method\":\"GET\",\"host\":\"ho\",\"path\":\"/a?b\",\"status\":200,"
-			    "\"bytes_in\":5,\"bytes_out\":7000000000,\"ms\":12.345,\"wait_ms\":1.000,"
-			    "\"target_ms\":0.009,\"app\":\"book\",\"release\":12,\"target\":\"T\","
-			    "\"tries\":2,\"id\":\"id\",\"end\":\"done\",\"agent\":\"U\"}\n");
+	assert_string_equal(
+	    buf_str(&out),
+	    "{\"time\":\"2026-11-22T01:19:15.123Z\",\"client\":\"127.0.0.1\","
+	    "\"method\":\"GET\",\"host\":\"ho\",\"path\":\"/a?b\",\"status\":200,"
+	    "\"bytes_in\":5,\"bytes_out\":7000000000,\"ms\":12.345,\"wait_ms\":1.000,"
+	    "\"target_ms\":0.009,\"app\":\"book\",\"release\":12,\"target\":\"T\","
+	    "\"tries\":2,\"id\":\"id\",\"end\":\"done\",\"agent\":\"U\"}\n");
 }
 
 /* Jansson, a strict reader, is the judge. */
 static void any_bytes_become_valid_json_and_text_stays_what_it_was(void **unused)
 {
-	static const char *const good[] = {"/plain", "/\"quoted\\", "/\x01\x1f\x7f", "/\xc3\xa9",
-					   "/\xe2\x82\xac", "/\xf0\x9f\x98\x80"};
+	static const char *const good[] = {"/plain",	"/\"quoted\\",	 "/\x01\x1f\x7f",
+					   "/\xc3\xa9", "/\xe2\x82\xac", "/\xf0\x9f\x98\x80"};
 	unsigned seed = 1;
 
 	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
@@ -247,7 +262,8 @@ static void any_bytes_become_valid_json_and_text_stays_what_it_was(void **unused
 
 static void what_is_not_utf8_becomes_a_replacement_character(void **unused)
 {
-	static const char *const bad[] = {"\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xe2\x82", "\x80"};
+	static const char *const bad[] = {"\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80",
+					  "\xe2\x82", "\x80"};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		CLEANUP_BUF struct buf out = {0};
@@ -377,7 +393,8 @@ static void the_bell_wakes_the_logger_and_records_reach_the_access_log(void **un
 	assert_true(ring_commit(ring, len));
 	assert_int_equal(write(bell, &(uint64_t){1}, 8), 8);
 	wait_for("access.log", "\"path\":\"/one\"");
-	len = make_record("/two", 4); /* while it is awake, or asleep again: it is written at the end */
+	len = make_record("/two",
+			  4); /* while it is awake, or asleep again: it is written at the end */
 	memcpy(ring_reserve(ring, len), record, len);
 	ring_commit(ring, len);
 	end_logger(pid);
@@ -389,18 +406,18 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bytes_become_lines_wherever_they_are_cut),
-		cmocka_unit_test(a_line_is_cut_at_its_bound_and_says_so),
-		T(a_file_is_rotated_at_its_size_and_the_oldest_goes),
-		T(one_file_only_starts_over),
-		T(a_full_disk_drops_whole_lines_and_counts_them_and_goes_on_later),
-		T(a_file_that_cannot_be_opened_is_tried_again_each_second),
-		cmocka_unit_test(a_record_becomes_a_line_of_json),
-		cmocka_unit_test(any_bytes_become_valid_json_and_text_stays_what_it_was),
-		cmocka_unit_test(what_is_not_utf8_becomes_a_replacement_character),
-		cmocka_unit_test(a_record_whose_lengths_do_not_add_up_is_refused),
-		T(the_logger_writes_lines_partial_lines_and_what_is_left_at_the_end),
-		T(the_bell_wakes_the_logger_and_records_reach_the_access_log),
+	    cmocka_unit_test(bytes_become_lines_wherever_they_are_cut),
+	    cmocka_unit_test(a_line_is_cut_at_its_bound_and_says_so),
+	    T(a_file_is_rotated_at_its_size_and_the_oldest_goes),
+	    T(one_file_only_starts_over),
+	    T(a_full_disk_drops_whole_lines_and_counts_them_and_goes_on_later),
+	    T(a_file_that_cannot_be_opened_is_tried_again_each_second),
+	    cmocka_unit_test(a_record_becomes_a_line_of_json),
+	    cmocka_unit_test(any_bytes_become_valid_json_and_text_stays_what_it_was),
+	    cmocka_unit_test(what_is_not_utf8_becomes_a_replacement_character),
+	    cmocka_unit_test(a_record_whose_lengths_do_not_add_up_is_refused),
+	    T(the_logger_writes_lines_partial_lines_and_what_is_left_at_the_end),
+	    T(the_bell_wakes_the_logger_and_records_reach_the_access_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,8 +85,8 @@ static void every_message_arrives_as_it_was_sent(void **state)
 	memset(tail, 't', sizeof(tail));
 #define X(name, tag, fds_, tail_, what)                                                            \
 	got = 0;                                                                                   \
-	assert_true(msg_send(&a, MSG_##name, body, tail, (tail_) ? sizeof(tail) : 0, &null,        \
-			     (fds_) > 0));                                                          \
+	assert_true(                                                                               \
+	    msg_send(&a, MSG_##name, body, tail, (tail_) ? sizeof(tail) : 0, &null, (fds_) > 0));  \
 	turn();                                                                                    \
 	assert_int_equal(got, 1);                                                                  \
 	assert_int_equal(last.type, MSG_##name);                                                   \
@@ -274,15 +274,15 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(every_message_arrives_as_it_was_sent),
-		T(the_longest_tail_fits),
-		T(a_descriptor_that_is_not_taken_is_closed_and_a_taken_one_works),
-		T(a_bad_packet_ends_the_channel_and_leaks_nothing),
-		T(the_end_of_a_peer_is_told_once),
-		T(what_the_socket_does_not_take_waits_in_order),
-		T(a_peer_that_never_reads_is_given_up_at_the_bound_and_leaks_nothing),
-		cmocka_unit_test(strings_of_a_tail_are_split_and_counted),
-		cmocka_unit_test(each_part_gets_its_shared_descriptors_without_gaps),
+	    T(every_message_arrives_as_it_was_sent),
+	    T(the_longest_tail_fits),
+	    T(a_descriptor_that_is_not_taken_is_closed_and_a_taken_one_works),
+	    T(a_bad_packet_ends_the_channel_and_leaks_nothing),
+	    T(the_end_of_a_peer_is_told_once),
+	    T(what_the_socket_does_not_take_waits_in_order),
+	    T(a_peer_that_never_reads_is_given_up_at_the_bound_and_leaks_nothing),
+	    cmocka_unit_test(strings_of_a_tail_are_split_and_counted),
+	    cmocka_unit_test(each_part_gets_its_shared_descriptors_without_gaps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,7 +46,7 @@ static void memory_of_another_shape_is_refused(void **state)
 
 	assert_null(shm_map(small));
 	assert_int_equal(ftruncate(wrong, (off_t)shm_size(1)), 0);
-	assert_null(shm_map(wrong)); /* no magic */
+	assert_null(shm_map(wrong));		   /* no magic */
 	assert_int_equal(ftruncate(fd, 4096), -1); /* sealed */
 	assert_int_equal(ftruncate(fd, (off_t)shm_size(2)), -1);
 	close(small), close(wrong), close(fd);
@@ -76,7 +76,8 @@ static void a_quantile_is_the_end_of_the_bucket_that_it_falls_in(void **state)
 
 static void a_difference_of_two_sums_is_what_happened_in_between(void **state)
 {
-	struct shm_sum before = {.requests = 5, .inflight = 3}, after = {.requests = 9, .inflight = 2};
+	struct shm_sum before = {.requests = 5, .inflight = 3},
+		       after = {.requests = 9, .inflight = 2};
 
 	shm_sum_minus(&after, &before);
 	assert_int_equal(after.requests, 4);
@@ -207,9 +208,18 @@ static void a_writer_that_dies_within_a_record_leaves_nothing_of_it(void **state
 
 static void nonsense_from_a_writer_leads_the_reader_nowhere(void **state)
 {
-	const uint64_t positions[] = {1, 7, 8, 16, RING_BYTES - 8, RING_BYTES, RING_BYTES * 2ull + 8,
-				      UINT64_MAX, UINT64_MAX - 7, 1ull << 63};
-	const uint32_t lengths[] = {0, 1, RING_SKIP, RING_SKIP - 1, RING_BYTES, RING_BYTES / 4, 4096};
+	const uint64_t positions[] = {1,
+				      7,
+				      8,
+				      16,
+				      RING_BYTES - 8,
+				      RING_BYTES,
+				      RING_BYTES * 2ull + 8,
+				      UINT64_MAX,
+				      UINT64_MAX - 7,
+				      1ull << 63};
+	const uint32_t lengths[] = {0,	 1, RING_SKIP, RING_SKIP - 1, RING_BYTES, RING_BYTES / 4,
+				    4096};
 	uint32_t len;
 
 	for (size_t i = 0; i < ARRAY_LEN(positions); i++)
@@ -277,20 +287,20 @@ int main(void)
 {
 #define RING_TEST(f) cmocka_unit_test_setup_teardown(f, make_ring, drop_ring)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(numbers_of_all_threads_are_summed_and_outlive_a_mapping),
-		cmocka_unit_test(memory_of_another_shape_is_refused),
-		cmocka_unit_test(a_latency_falls_into_a_bucket_whose_end_is_above_it),
-		cmocka_unit_test(a_quantile_is_the_end_of_the_bucket_that_it_falls_in),
-		cmocka_unit_test(a_difference_of_two_sums_is_what_happened_in_between),
-		RING_TEST(records_come_out_as_they_went_in_round_and_round),
-		RING_TEST(a_full_ring_takes_nothing_and_loses_nothing),
-		RING_TEST(a_record_that_is_too_large_for_a_ring_is_refused),
-		RING_TEST(the_record_in_hand_is_not_overwritten),
-		RING_TEST(a_writer_that_dies_within_a_record_leaves_nothing_of_it),
-		RING_TEST(nonsense_from_a_writer_leads_the_reader_nowhere),
-		RING_TEST(the_bell_is_asked_for_only_by_a_reader_that_sleeps_and_once),
-		RING_TEST(a_writer_and_a_reader_at_once_agree_on_every_record),
-		RING_TEST(a_ring_cannot_be_made_smaller_under_its_reader),
+	    cmocka_unit_test(numbers_of_all_threads_are_summed_and_outlive_a_mapping),
+	    cmocka_unit_test(memory_of_another_shape_is_refused),
+	    cmocka_unit_test(a_latency_falls_into_a_bucket_whose_end_is_above_it),
+	    cmocka_unit_test(a_quantile_is_the_end_of_the_bucket_that_it_falls_in),
+	    cmocka_unit_test(a_difference_of_two_sums_is_what_happened_in_between),
+	    RING_TEST(records_come_out_as_they_went_in_round_and_round),
+	    RING_TEST(a_full_ring_takes_nothing_and_loses_nothing),
+	    RING_TEST(a_record_that_is_too_large_for_a_ring_is_refused),
+	    RING_TEST(the_record_in_hand_is_not_overwritten),
+	    RING_TEST(a_writer_that_dies_within_a_record_leaves_nothing_of_it),
+	    RING_TEST(nonsense_from_a_writer_leads_the_reader_nowhere),
+	    RING_TEST(the_bell_is_asked_for_only_by_a_reader_that_sleeps_and_once),
+	    RING_TEST(a_writer_and_a_reader_at_once_agree_on_every_record),
+	    RING_TEST(a_ring_cannot_be_made_smaller_under_its_reader),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

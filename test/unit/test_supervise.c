@@ -18,8 +18,8 @@ static uint64_t crash(struct supervise *s, const struct supervise_rule *rule, ui
 
 static void the_pause_of_an_instance_doubles_from_1_s_to_5_min(void **state)
 {
-	const uint64_t want[] = {1000, 2000, 4000, 8000, 16000, 32000, 64000, 128000, 256000, 300000,
-				 300000};
+	const uint64_t want[] = {1000,	2000,	4000,	8000,	16000, 32000,
+				 64000, 128000, 256000, 300000, 300000};
 	struct supervise s = {0};
 
 	for (size_t i = 0; i < ARRAY_LEN(want); i++)
@@ -70,11 +70,11 @@ static void a_part_is_started_at_once_three_times_then_from_100_ms_to_5_s(void *
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_pause_of_an_instance_doubles_from_1_s_to_5_min),
-		cmocka_unit_test(it_never_gives_up_and_never_overflows),
-		cmocka_unit_test(jitter_takes_away_up_to_a_quarter),
-		cmocka_unit_test(a_healthy_spell_starts_over_and_its_end_is_answered_at_once),
-		cmocka_unit_test(a_part_is_started_at_once_three_times_then_from_100_ms_to_5_s),
+	    cmocka_unit_test(the_pause_of_an_instance_doubles_from_1_s_to_5_min),
+	    cmocka_unit_test(it_never_gives_up_and_never_overflows),
+	    cmocka_unit_test(jitter_takes_away_up_to_a_quarter),
+	    cmocka_unit_test(a_healthy_spell_starts_over_and_its_end_is_answered_at_once),
+	    cmocka_unit_test(a_part_is_started_at_once_three_times_then_from_100_ms_to_5_s),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
