@@ -25,8 +25,9 @@
 #include "keep/keep_priv.h"
 
 #define GROUP_LOOK_MS 10
-#define GROUP_LOOKS 100 /* a process that SIGKILL does not end within 1 s is stuck in the kernel   \
-			 */
+#define GROUP_LOOKS                                                                                \
+	100 /* a process that SIGKILL does not end within 1 s is stuck in the kernel               \
+	     */
 #define PIPE_BYTES (1 << 20)
 
 /* --- reports ------------------------------------------------------------- */

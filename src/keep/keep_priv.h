@@ -24,7 +24,8 @@
 
 #define KEEP_INSTANCES_MAX 1024
 #define KEEP_LISTENERS_MAX 256
-#define KEEP_SILENT_MS 10000 /* a part that does not beat this long is ended */
+#define KEEP_SILENT_MS 9000  /* a part that does not beat this long is suspected */
+#define KEEP_SUSPECT_MS 1000 /* and this much later ended */
 #define KEEP_PART_GRACE_MS 2000
 #define KEEP_ARGS_MAX 1024 /* arguments, variables or paths of one start order */
 
@@ -45,6 +46,7 @@ struct part_proc {
 	uint64_t since_wall_ms;
 	bool was_ready; /* since the keeper started */
 	bool ending;	/* was asked to */
+	bool suspected;
 	char reason[MSG_REASON];
 };
 

@@ -169,6 +169,7 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 		keep_serve_ready(p->keeper);
 		break;
 	case MSG_BEAT:
+		p->suspected = false;
 		if (!p->ending)
 			loop_timer_set(&p->keeper->loop, &p->silent,
 				       p->keeper->loop.now_ms + KEEP_SILENT_MS);
@@ -206,10 +207,17 @@ static void on_silent(struct loop_timer *timer)
 {
 	struct part_proc *p = container_of(timer, struct part_proc, silent);
 
-	if (!p->ending)
-		part_kill(p, "hung: it had not said for 10 s that it works");
-	else
+	if (p->ending) {
 		part_kill(p, "did not end in time");
+	} else if (p->suspected) {
+		part_kill(p, "hung: it had not said for 10 s that it works");
+	} else {
+		/* It may be the keeper that slept (stopped, or the machine was): what was sent
+		 * meanwhile is read before the second time. */
+		p->suspected = true;
+		loop_timer_set(&p->keeper->loop, &p->silent,
+			       p->keeper->loop.now_ms + KEEP_SUSPECT_MS);
+	}
 }
 
 void part_stop(struct part_proc *p)
@@ -300,6 +308,7 @@ void part_start(struct part_proc *p)
 	}
 	supervise_started(&p->supervise, k->loop.now_ms);
 	p->starts++;
+	p->suspected = false;
 	p->reason[0] = '\0';
 	if (msg_channel_open(&p->channel, &k->loop, ends[0]) < 0) {
 		close(ends[0]);

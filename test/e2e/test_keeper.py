@@ -203,6 +203,11 @@ def pytest_runtest_makereport(item, call):
     item.stash[FAILED] = outcome.get_result().failed
 
 
+def once(keeper):
+    if keeper.as_root:
+        pytest.skip("takes its time, and is the same for every user")
+
+
 def test_a_new_controller_is_told_all_that_is(keeper):
     c = keeper.start()
     assert [m[0] for m in c.seen[:6]] == ["SHARED"] + ["PART"] * 4 + ["SYNCED"]
@@ -346,6 +351,7 @@ def test_instances_outlive_the_controller_and_are_restarted_without_it(keeper):
 
 
 def test_a_hung_controller_is_ended_and_told_everything_anew(keeper):
+    once(keeper)
     c = keeper.start()
     keeper.ready()
     port = free_port()
@@ -359,6 +365,19 @@ def test_a_hung_controller_is_ended_and_told_everything_anew(keeper):
     assert not alive(hung)
     assert ["LISTENING", "9", "1", "0", "1", f"127.0.0.1:{port}", ""] in c.seen
     assert "hung" in keeper.said()
+
+
+def test_a_keeper_that_slept_does_not_blame_the_others(keeper):
+    once(keeper)
+    keeper.start()
+    keeper.ready()
+    parts = [keeper.part(p) for p in ("router", "controller", "logger")]
+    keeper.proc.send_signal(signal.SIGSTOP)
+    time.sleep(11)  # the length of the sleep is what is tested
+    keeper.proc.send_signal(signal.SIGCONT)
+    keeper.run(1, "/bin/sh", "-c", "echo up; exec sleep 1000")
+    until(lambda: " up\n" in keeper.log(), "work goes on")
+    assert all(alive(p) for p in parts) and "part.ended" not in keeper.said()
 
 
 def talk(port):
