@@ -42,7 +42,8 @@ static void write_at(int dir, const char *file, const char *text)
 		return; /* whoever asks looks at the processes, not at this */
 }
 
-/* Groups that a keeper of the same state left when it was killed: we hold its lock, so it is dead. */
+/* Groups that a keeper of the same state left when it was killed: we hold its lock, so it is dead.
+ */
 static void clear_left(struct keeper *k)
 {
 	char prefix[40];
@@ -70,10 +71,9 @@ void group_probe(struct keeper *k)
 	k->cgroup_tag = map_hash(k->state, strlen(k->state));
 	if (!own_group(k->cgroup, sizeof(k->cgroup)))
 		k->cgroup[0] = '\0';
-	snprintf(path, sizeof(path), "%s/cgroup.kill", k->cgroup);
-	/* The root group has no cgroup.kill itself; its children have. */
 	if (k->cgroup[0])
 		clear_left(k);
+	/* The root group has no cgroup.kill itself; its children have. */
 	snprintf(path, sizeof(path), "%s/upstate-%016llx-probe", k->cgroup,
 		 (unsigned long long)k->cgroup_tag);
 	if (k->cgroup[0] && mkdir(path, 0755) < 0)
@@ -134,14 +134,14 @@ bool group_empty(const struct instance *in)
 	return fd < 0 || read(fd, text, sizeof(text)) <= 0;
 }
 
-void group_remove(struct instance *in)
+/* In a helper process: the last of its processes may need a moment yet. */
+void group_remove(const struct instance *in)
 {
 	char path[600];
 
 	if (in->group_dir < 0)
 		return;
-	close(TAKE_FD(in->group_dir));
 	snprintf(path, sizeof(path), "%s/%s", in->keeper->cgroup, in->group);
-	/* The last of its processes may need another moment; what stays is removed at the next start. */
-	rmdir(path);
+	for (int i = 0; i < 100 && rmdir(path) < 0 && errno == EBUSY; i++)
+		usleep(10000);
 }

@@ -25,15 +25,20 @@
 #include "keep/keep_priv.h"
 
 #define GROUP_LOOK_MS 10
-#define GROUP_LOOKS 100 /* a process that SIGKILL does not end within 1 s is stuck in the kernel */
+#define GROUP_LOOKS                                                                                \
+	100 /* a process that SIGKILL does not end within 1 s is stuck in the kernel               \
+	     */
 #define PIPE_BYTES (1 << 20)
 
 /* --- reports ------------------------------------------------------------- */
 
 void instance_tell(struct instance *in)
 {
-	struct msg_instance m = {.id = in->id, .state = in->state, .pid = in->child.pid,
-				 .starts = in->starts, .wait_status = in->wait_status,
+	struct msg_instance m = {.id = in->id,
+				 .state = in->state,
+				 .pid = in->child.pid,
+				 .starts = in->starts,
+				 .wait_status = in->wait_status,
 				 .since_wall_ms = in->since_wall_ms,
 				 .next_wall_ms = in->next_wall_ms};
 
@@ -164,7 +169,8 @@ static void destroy(struct instance *in)
 	for (int i = 0; i < 2; i++) /* with these the logger sees the end of the output */
 		if (in->out[i] >= 0)
 			close(in->out[i]);
-	group_remove(in);
+	if (in->group_dir >= 0)
+		close(in->group_dir);
 	map_del(&k->by_id, in->id);
 	list_del(&in->link);
 	order_fini(&in->order);
@@ -181,7 +187,8 @@ static void on_child_end(struct loop_child *child, int status)
 		on_setup(&in->setup_io, 0);
 	in->wait_status = status;
 	if (!in->setup_failed) {
-		part_says_end(status, k->loop.now_ms - in->supervise.started_ms, text, sizeof(text));
+		part_says_end(status, k->loop.now_ms - in->supervise.started_ms, text,
+			      sizeof(text));
 		snprintf(in->reason, sizeof(in->reason), "%.150s%s", text,
 			 in->killed ? "; it did not end within its grace" : "");
 	}
@@ -245,14 +252,21 @@ static void kill_now(struct instance *in)
 	wait_for(in, 1000); /* again, should one have been born in between */
 }
 
-static void finish(struct instance *in)
+/* There is no process now, and none may be killed by a number that may by now be someone else's. */
+static void finish_idle(struct instance *in)
 {
-	group_kill(in);
 	loop_timer_stop(&in->keeper->loop, &in->timer);
 	enter(in, INSTANCE_GONE);
 	rundir_remove(in);
 }
 
+static void finish(struct instance *in)
+{
+	group_kill(in);
+	finish_idle(in);
+}
+
+/* clang-format off */
 instance_step *const instance_table[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COUNT] = {
 #define ROW(state, started, ready, ended, timer, stop)                                             \
 	[INSTANCE_##state] = {[INSTANCE_EVENT_STARTED] = started, [INSTANCE_EVENT_READY] = ready,  \
@@ -261,11 +275,12 @@ instance_step *const instance_table[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COUNT] 
 	/*  state     STARTED       READY        ENDED        TIMER     STOP */
 	ROW(STARTING, note_started, say_running, start_later, nothing,  begin_stop),
 	ROW(RUNNING,  note_started, nothing,     start_later, nothing,  begin_stop),
-	ROW(WAITING,  nothing,      nothing,     nothing,     start,    finish),
+	ROW(WAITING,  nothing,      nothing,     nothing,     start,    finish_idle),
 	ROW(STOPPING, nothing,      nothing,     finish,      kill_now, stop_sooner),
 	ROW(GONE,     nothing,      nothing,     nothing,     nothing,  nothing),
 #undef ROW
 };
+/* clang-format on */
 
 /* An instance that is GONE afterwards is freed. */
 void instance_step_on(struct instance *in, enum instance_event event)
@@ -283,8 +298,8 @@ void instance_step_on(struct instance *in, enum instance_event event)
 
 static void refuse(struct keeper *k, uint64_t id, const char *reason)
 {
-	struct msg_instance m = {.id = id, .state = INSTANCE_GONE,
-				 .since_wall_ms = clock_wall_ms()};
+	struct msg_instance m = {
+	    .id = id, .state = INSTANCE_GONE, .since_wall_ms = clock_wall_ms()};
 
 	util_copy(m.reason, sizeof(m.reason), reason);
 	part_send(k, PART_CONTROLLER, MSG_INSTANCE, &m, -1);
@@ -332,10 +347,15 @@ void instance_start(struct keeper *k, const struct msg *m)
 		return;
 	}
 	in = util_alloc(sizeof(*in));
-	*in = (struct instance){.keeper = k, .id = s->id, .state = INSTANCE_WAITING,
-				.child.on_exit = on_child_end, .timer.on_time = on_time,
-				.setup_io = {on_setup, -1}, .notify_io = {NULL, -1},
-				.out = {-1, -1}, .group_dir = -1,
+	*in = (struct instance){.keeper = k,
+				.id = s->id,
+				.state = INSTANCE_WAITING,
+				.child.on_exit = on_child_end,
+				.timer.on_time = on_time,
+				.setup_io = {on_setup, -1},
+				.notify_io = {NULL, -1},
+				.out = {-1, -1},
+				.group_dir = -1,
 				.since_wall_ms = clock_wall_ms()};
 	list_add_tail(&k->instances, &in->link);
 	map_put(&k->by_id, in->id, in);
@@ -368,7 +388,7 @@ void instance_stop_all(struct keeper *k)
 {
 	struct instance *in, *next;
 
-	LIST_EACH_SAFE(in, next, &k->instances, link)
+	LIST_EACH_SAFE (in, next, &k->instances, link)
 		instance_step_on(in, INSTANCE_EVENT_STOP);
 }
 
@@ -376,7 +396,7 @@ void instance_kill_all(struct keeper *k)
 {
 	struct instance *in;
 
-	LIST_EACH(in, &k->instances, link)
+	LIST_EACH (in, &k->instances, link)
 		if (in->child.pid)
 			group_kill(in);
 }
@@ -385,7 +405,7 @@ void instance_tell_all(struct keeper *k)
 {
 	struct instance *in;
 
-	LIST_EACH(in, &k->instances, link)
+	LIST_EACH (in, &k->instances, link)
 		instance_tell(in);
 }
 
@@ -393,6 +413,6 @@ void instance_stream_all(struct keeper *k)
 {
 	struct instance *in;
 
-	LIST_EACH(in, &k->instances, link)
+	LIST_EACH (in, &k->instances, link)
 		instance_stream(in);
 }

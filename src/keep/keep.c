@@ -31,19 +31,33 @@
 
 /* --- orders of the controller -------------------------------------------- */
 
+static bool table_is_taken(const struct keeper *k)
+{
+	if (k->tables[0].fd < 0 || k->parts[PART_ROUTER].state != PART_STATE_UP)
+		return false;
+	for (uint32_t t = 0; t < k->threads; t++)
+		if (shm_get(&k->shm->thread[t].generation) != k->tables[0].generation)
+			return false;
+	return true;
+}
+
+/* The table before is kept as the one to go back to; but one that no router has taken up is not
+ * proven, and does not push out one that was. */
 static void take_table(struct keeper *k, struct msg *m)
 {
 	const struct msg_table *t = m->body;
+	int old;
 
 	if (m->fds_len != 1)
 		return;
-	if (k->tables[0].generation != t->generation || k->tables[0].fd < 0) {
-		if (k->tables[1].fd >= 0)
-			close(k->tables[1].fd);
+	if (table_is_taken(k) && k->tables[0].generation != t->generation) {
+		old = k->tables[1].fd;
 		k->tables[1] = k->tables[0];
 	} else {
-		close(k->tables[0].fd);
+		old = k->tables[0].fd;
 	}
+	if (old >= 0)
+		close(old);
 	k->tables[0] = (struct keep_table){TAKE_FD(m->fds[0]), t->generation};
 	part_send(k, PART_ROUTER, MSG_TABLE, t, k->tables[0].fd);
 	keep_serve_ready(k);
@@ -101,16 +115,6 @@ static void tell_manager(const struct keeper *k, const char *text)
 	if (fd >= 0)
 		sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&un,
 		       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
-}
-
-static bool table_is_taken(const struct keeper *k)
-{
-	if (k->tables[0].fd < 0 || k->parts[PART_ROUTER].state != PART_STATE_UP)
-		return false;
-	for (uint32_t t = 0; t < k->threads; t++)
-		if (shm_get(&k->shm->thread[t].generation) != k->tables[0].generation)
-			return false;
-	return true;
 }
 
 void keep_serve_ready(struct keeper *k)
@@ -181,7 +185,7 @@ static bool is_known(const struct keeper *k, pid_t pid)
 	for (int i = 0; i < PART_COUNT; i++)
 		if (k->parts[i].child.pid == pid)
 			return true;
-	LIST_EACH(in, &k->instances, link)
+	LIST_EACH (in, &k->instances, link)
 		if (in->child.pid == pid)
 			return true;
 	return false;
@@ -238,7 +242,8 @@ static int open_state(struct keeper *k, const struct keep_options *o, struct err
 	free(real);
 	longest = strlen(k->state) + strlen("/run/18446744073709551615/notify");
 	if (longest >= MSG_PATH)
-		return err_set(e, ERR_INPUT, "state '%s' is %zu bytes too long: the sockets of "
+		return err_set(e, ERR_INPUT,
+			       "state '%s' is %zu bytes too long: the sockets of "
 			       "instances lie below it, and a path of a socket has at most %d",
 			       k->state, longest - MSG_PATH + 1, MSG_PATH - 1);
 	for (size_t i = 0; i < ARRAY_LEN(below); i++) {
@@ -265,8 +270,10 @@ static int take_lock(struct keeper *k, struct err *e)
 		n = read(k->lock_fd, text, sizeof(text) - 1);
 		text[MAX(n, 0)] = '\0';
 		text[strcspn(text, "\n")] = '\0';
-		return err_set(e, ERR_REFUSED, "another serve (pid %s) works on '%s'; end that one, "
-			       "or take another --state", text[0] ? text : "unknown", k->state);
+		return err_set(e, ERR_REFUSED,
+			       "another serve (pid %s) works on '%s'; end that one, "
+			       "or take another --state",
+			       text[0] ? text : "unknown", k->state);
 	}
 	n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 	if (ftruncate(k->lock_fd, 0) < 0 || pwrite(k->lock_fd, text, (size_t)n, 0) != n)

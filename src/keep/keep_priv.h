@@ -24,7 +24,8 @@
 
 #define KEEP_INSTANCES_MAX 1024
 #define KEEP_LISTENERS_MAX 256
-#define KEEP_SILENT_MS 10000 /* a part that does not beat this long is ended */
+#define KEEP_SILENT_MS 9000  /* a part that does not beat this long is suspected */
+#define KEEP_SUSPECT_MS 1000 /* and this much later ended */
 #define KEEP_PART_GRACE_MS 2000
 #define KEEP_ARGS_MAX 1024 /* arguments, variables or paths of one start order */
 
@@ -45,6 +46,7 @@ struct part_proc {
 	uint64_t since_wall_ms;
 	bool was_ready; /* since the keeper started */
 	bool ending;	/* was asked to */
+	bool suspected;
 	char reason[MSG_REASON];
 };
 
@@ -81,7 +83,7 @@ enum instance_event {
 #define X(name) INSTANCE_EVENT_##name,
 	INSTANCE_EVENT_TABLE(X)
 #undef X
-	INSTANCE_EVENT_COUNT
+	    INSTANCE_EVENT_COUNT
 };
 
 struct instance {
@@ -217,7 +219,7 @@ void group_make(struct instance *in);
 void group_join(const struct instance *in); /* in the child */
 void group_kill(struct instance *in);
 bool group_empty(const struct instance *in);
-void group_remove(struct instance *in);
+void group_remove(const struct instance *in);
 
 /* notify.c */
 int notify_open(struct instance *in, int fd, struct err *e);

@@ -165,11 +165,15 @@ static void explain(const struct msg_listen *o, const struct sockaddr_storage *a
 	if (net && error == EADDRINUSE && owner_of_port(addr, owner, sizeof(owner)))
 		err_set(e, ERR_REFUSED, "%s is in use by %s", o->addr, owner);
 	else if (net && error == EADDRINUSE)
-		err_set(e, ERR_REFUSED, "%s is in use by a process of another user "
-			"('ss -ltnp' as root says which)", o->addr);
+		err_set(e, ERR_REFUSED,
+			"%s is in use by a process of another user "
+			"('ss -ltnp' as root says which)",
+			o->addr);
 	else if (net && error == EACCES && ntohs(in->sin_port) < 1024)
-		err_set(e, ERR_DENIED, "%s: ports below 1024 need root or CAP_NET_BIND_SERVICE; "
-			"take a higher one, or lower net.ipv4.ip_unprivileged_port_start", o->addr);
+		err_set(e, ERR_DENIED,
+			"%s: ports below 1024 need root or CAP_NET_BIND_SERVICE; "
+			"take a higher one, or lower net.ipv4.ip_unprivileged_port_start",
+			o->addr);
 	else if (error == EADDRNOTAVAIL)
 		err_set(e, ERR_INPUT, "%s: this machine does not have that address", o->addr);
 	else
@@ -222,7 +226,8 @@ static void try_listen(struct listener *l)
 	}
 	error = len ? errno : EINVAL;
 	if (error == EADDRINUSE && ++l->tries < LISTEN_TRIES) {
-		loop_timer_set(&l->keeper->loop, &l->retry, l->keeper->loop.now_ms + LISTEN_RETRY_MS);
+		loop_timer_set(&l->keeper->loop, &l->retry,
+			       l->keeper->loop.now_ms + LISTEN_RETRY_MS);
 		return;
 	}
 	if (len)
@@ -243,7 +248,7 @@ static struct listener *find(struct keeper *k, uint64_t id)
 {
 	struct listener *l;
 
-	LIST_EACH(l, &k->listeners, link)
+	LIST_EACH (l, &k->listeners, link)
 		if (l->order.id == id)
 			return l;
 	return NULL;
@@ -278,7 +283,8 @@ static void drop(struct listener *l)
 	if (l->order.kind == LISTEN_CONTROL && l->fd >= 0)
 		unlink(l->order.addr);
 	if (l->order.kind == LISTEN_USERS)
-		part_send(l->keeper, PART_ROUTER, MSG_UNLISTENER, &(struct msg_id){l->order.id}, -1);
+		part_send(l->keeper, PART_ROUTER, MSG_UNLISTENER, &(struct msg_id){l->order.id},
+			  -1);
 	destroy(l);
 }
 
@@ -294,7 +300,7 @@ void listen_drop_all(struct keeper *k, bool users_only)
 {
 	struct listener *l, *next;
 
-	LIST_EACH_SAFE(l, next, &k->listeners, link)
+	LIST_EACH_SAFE (l, next, &k->listeners, link)
 		if (!users_only || l->order.kind == LISTEN_USERS)
 			drop(l);
 }
@@ -303,7 +309,7 @@ void listen_tell_all(struct keeper *k, enum part to)
 {
 	struct listener *l;
 
-	LIST_EACH(l, &k->listeners, link) {
+	LIST_EACH (l, &k->listeners, link) {
 		if (l->fd < 0)
 			continue;
 		if (to == PART_ROUTER)

@@ -42,7 +42,9 @@ static bool receive(int fd, char *text, struct ucred *ret_from)
 		char space[CMSG_SPACE(sizeof(struct ucred))]; /* no room for descriptors: dropped */
 	} control;
 	struct iovec iov = {text, NOTIFY_BYTES - 1};
-	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr h = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
 			   .msg_controllen = sizeof(control)};
 	ssize_t n = recvmsg(fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 

@@ -79,8 +79,10 @@ int order_take(struct order *o, const struct msg *m, struct err *e)
 	end_strings(s);
 	if (!s->argc || s->argc > KEEP_ARGS_MAX || s->envc > KEEP_ARGS_MAX ||
 	    s->writec > KEEP_ARGS_MAX)
-		return err_set(e, ERR_LIMIT, "between 1 and %d arguments, at most %d variables and "
-			       "paths", KEEP_ARGS_MAX, KEEP_ARGS_MAX);
+		return err_set(e, ERR_LIMIT,
+			       "between 1 and %d arguments, at most %d variables and "
+			       "paths",
+			       KEEP_ARGS_MAX, KEEP_ARGS_MAX);
 	if (s->run_dir[0] != '/' || s->dir[0] != '/' || (s->data_dir[0] && s->data_dir[0] != '/'))
 		return err_set(e, ERR_INPUT, "the folders of an instance begin with '/'");
 	o->tail = util_alloc(m->tail_len);

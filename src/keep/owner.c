@@ -27,7 +27,8 @@ static unsigned long listening_inode(const char *table, unsigned port)
 	unsigned long inode;
 
 	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*d %*d %lu",
+		if (sscanf(line,
+			   "%*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*d %*d %lu",
 			   &has_port, &state, &inode) == 3 &&
 		    has_port == port && state == TCP_LISTENS && inode)
 			return inode;

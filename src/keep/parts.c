@@ -27,8 +27,11 @@ bool part_send(struct keeper *k, enum part to, enum msg_type type, const void *b
 
 void part_tell(struct part_proc *p)
 {
-	struct msg_part m = {.part = p->part, .state = p->state, .pid = p->child.pid,
-			     .starts = p->starts, .since_wall_ms = p->since_wall_ms};
+	struct msg_part m = {.part = p->part,
+			     .state = p->state,
+			     .pid = p->child.pid,
+			     .starts = p->starts,
+			     .since_wall_ms = p->since_wall_ms};
 
 	util_copy(m.reason, sizeof(m.reason), p->reason);
 	part_send(p->keeper, PART_CONTROLLER, MSG_PART, &m, -1);
@@ -73,7 +76,7 @@ __attribute__((noreturn)) static void become_part(const struct part_proc *p, int
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN); /* parts write to peers that leave, and never want it */
-	setsid();		  /* a ^C at the terminal is for the keeper, which ends things in order */
+	setsid(); /* a ^C at the terminal is for the keeper, which ends things in order */
 	if (null >= 0)
 		dup2(null, STDIN_FILENO);
 	if (channel == MSG_CHANNEL_FD)
@@ -82,7 +85,8 @@ __attribute__((noreturn)) static void become_part(const struct part_proc *p, int
 		_exit(126);
 	syscall(SYS_close_range, MSG_CHANNEL_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC);
 	if (p->part == PART_ROUTER && k->root &&
-	    (setgroups(0, NULL) < 0 || setresgid(KEEP_ROUTER_ID, KEEP_ROUTER_ID, KEEP_ROUTER_ID) < 0 ||
+	    (setgroups(0, NULL) < 0 ||
+	     setresgid(KEEP_ROUTER_ID, KEEP_ROUTER_ID, KEEP_ROUTER_ID) < 0 ||
 	     setresuid(KEEP_ROUTER_ID, KEEP_ROUTER_ID, KEEP_ROUTER_ID) < 0))
 		_exit(126);
 	/* After the change of user, which would clear it. */
@@ -96,12 +100,32 @@ __attribute__((noreturn)) static void become_part(const struct part_proc *p, int
 	_exit(126);
 }
 
+/* A table that no router can stand on must not take the service with it: after some quick ends the
+ * one before is given instead, until the controller sends another. */
+static void send_table(struct part_proc *router)
+{
+	struct keeper *k = router->keeper;
+	bool older =
+	    router->supervise.quick_ends > supervise_part.free_ends && k->tables[1].fd >= 0;
+	struct msg_table t = {k->tables[older].generation};
+
+	if (k->tables[older].fd < 0)
+		return;
+	if (older)
+		log_warn("table.older", "generation=%llu instead=%llu",
+			 (unsigned long long)t.generation,
+			 (unsigned long long)k->tables[0].generation);
+	part_send(k, PART_ROUTER, MSG_TABLE, &t, k->tables[older].fd);
+}
+
 /* What a new part must know, in the order in which it can use it. */
 static void send_all(struct part_proc *p)
 {
 	struct keeper *k = p->keeper;
-	struct msg_shared shared = {.threads = k->threads, .router_uid = (uint32_t)-1,
-				    .router_gid = (uint32_t)-1, .keeper_pid = (uint32_t)getpid()};
+	struct msg_shared shared = {.threads = k->threads,
+				    .router_uid = (uint32_t)-1,
+				    .router_gid = (uint32_t)-1,
+				    .keeper_pid = (uint32_t)getpid()};
 	int fds[SHARED_COUNT], n = 0;
 
 	if (k->root)
@@ -113,15 +137,7 @@ static void send_all(struct part_proc *p)
 	switch (p->part) {
 	case PART_ROUTER:
 		listen_tell_all(k, PART_ROUTER);
-		if (k->tables[0].fd >= 0) {
-			/* A table that no router can stand on must not take the service with it:
-			 * then the one before is given instead. */
-			bool older = p->supervise.quick_ends > supervise_part.free_ends &&
-				     k->tables[1].fd >= 0;
-			struct msg_table t = {k->tables[older].generation};
-
-			part_send(k, PART_ROUTER, MSG_TABLE, &t, k->tables[older].fd);
-		}
+		send_table(p);
 		break;
 	case PART_CONTROLLER:
 		listen_tell_all(k, PART_CONTROLLER);
@@ -153,6 +169,7 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 		keep_serve_ready(p->keeper);
 		break;
 	case MSG_BEAT:
+		p->suspected = false;
 		if (!p->ending)
 			loop_timer_set(&p->keeper->loop, &p->silent,
 				       p->keeper->loop.now_ms + KEEP_SILENT_MS);
@@ -190,10 +207,17 @@ static void on_silent(struct loop_timer *timer)
 {
 	struct part_proc *p = container_of(timer, struct part_proc, silent);
 
-	if (!p->ending)
-		part_kill(p, "hung: it had not said for 10 s that it works");
-	else
+	if (p->ending) {
 		part_kill(p, "did not end in time");
+	} else if (p->suspected) {
+		part_kill(p, "hung: it had not said for 10 s that it works");
+	} else {
+		/* It may be the keeper that slept (stopped, or the machine was): what was sent
+		 * meanwhile is read before the second time. */
+		p->suspected = true;
+		loop_timer_set(&p->keeper->loop, &p->silent,
+			       p->keeper->loop.now_ms + KEEP_SUSPECT_MS);
+	}
 }
 
 void part_stop(struct part_proc *p)
@@ -284,6 +308,7 @@ void part_start(struct part_proc *p)
 	}
 	supervise_started(&p->supervise, k->loop.now_ms);
 	p->starts++;
+	p->suspected = false;
 	p->reason[0] = '\0';
 	if (msg_channel_open(&p->channel, &k->loop, ends[0]) < 0) {
 		close(ends[0]);

@@ -50,8 +50,8 @@ static int bind_notify(const struct instance *in, int *ret_fd, struct err *e)
 
 	n = snprintf(un.sun_path, sizeof(un.sun_path), "%s/notify", s->run_dir);
 	if (n >= (int)sizeof(un.sun_path))
-		return err_set(e, ERR_INPUT, "'%s' is too long for a socket; take a shorter --state",
-			       s->run_dir);
+		return err_set(e, ERR_INPUT,
+			       "'%s' is too long for a socket; take a shorter --state", s->run_dir);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) < 0)
 		return err_sys(e, "notify socket");
 	mask = umask(0177);
@@ -139,16 +139,17 @@ static void empty(const char *path)
 
 /* In a child: as the user of the instance where there is one, since its other instances could play
  * tricks with links; then the folder itself. */
-__attribute__((noreturn)) static void remove_as(const char *path, uid_t uid, gid_t gid)
+__attribute__((noreturn)) static void remove_as(const struct instance *in, const char *path)
 {
+	uid_t uid = in->order.start.uid;
+	gid_t gid = in->order.start.gid;
 	pid_t pid = -1;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (uid != (uid_t)-1) {
 		pid = fork();
-		if (pid == 0 &&
-		    (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 ||
-		     setresuid(uid, uid, uid) < 0))
+		if (pid == 0 && (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 ||
+				 setresuid(uid, uid, uid) < 0))
 			_exit(1);
 	}
 	if (pid <= 0) {
@@ -159,6 +160,7 @@ __attribute__((noreturn)) static void remove_as(const char *path, uid_t uid, gid
 		waitpid(pid, NULL, 0);
 	}
 	rmdir(path);
+	group_remove(in);
 	_exit(0);
 }
 
@@ -178,7 +180,7 @@ void rundir_remove(struct instance *in)
 		return;
 	}
 	if (fork() == 0) /* reaped with the strangers */
-		remove_as(aside, s->uid, s->gid);
+		remove_as(in, aside);
 }
 
 /* Before anything runs, so that nobody can interfere. */

@@ -25,9 +25,10 @@
 #define WRITE_TO_FILES (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_TRUNCATE)
 #define WRITE_ALL                                                                                  \
 	(WRITE_TO_FILES | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |         \
-	 LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |  \
-	 LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |                             \
-	 LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER)
+	 LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR |                              \
+	 LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |                              \
+	 LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |                            \
+	 LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER)
 
 /* --- what is there ------------------------------------------------------- */
 
@@ -48,7 +49,8 @@ void sandbox_probe(struct keeper *k)
 
 	k->landlock = abi > 0 ? (int)abi : 0;
 	if (!k->landlock)
-		log_warn("sandbox", "landlock=absent effect=\"instances may write wherever their user may\"");
+		log_warn("sandbox",
+			 "landlock=absent effect=\"instances may write wherever their user may\"");
 	k->namespaces = k->root && may_mount();
 	if (k->root && !k->namespaces)
 		log_warn("sandbox", "namespaces=absent effect=\"instances share /tmp\"");
@@ -148,7 +150,7 @@ static int allow_own(int rules, const struct instance *in, uint64_t all, struct 
 		if (allow(rules, *w, all, e) < 0)
 			return -(int)e->code;
 	for (size_t i = 0; i < ARRAY_LEN(always); i++)
-		allow(rules, always[i], all, NULL); /* what is not there cannot be written */
+		allow(rules, always[i], all, NULL);	  /* what is not there cannot be written */
 	allow(rules, "/dev", all & WRITE_TO_FILES, NULL); /* null, tty, ... */
 	return 0;
 }

@@ -48,8 +48,8 @@ static int set_descriptors(const struct instance *in, struct err *e)
 /* The keeper raised its own limit; the instance gets what was there, or what it is configured. */
 static int set_limits(const struct instance *in, struct err *e)
 {
-	rlim_t want = in->order.start.files_max ? in->order.start.files_max
-						: in->keeper->files_soft;
+	rlim_t want =
+	    in->order.start.files_max ? in->order.start.files_max : in->keeper->files_soft;
 	struct rlimit r;
 
 	if (getrlimit(RLIMIT_NOFILE, &r) < 0)
@@ -90,8 +90,8 @@ static int prepare(const struct instance *in, pid_t keeper, struct err *e)
 	if (setsid() < 0)
 		return err_sys(e, "own session");
 	umask(0007);
-	if (set_descriptors(in, e) < 0 || set_limits(in, e) < 0 ||
-	    rundir_data(in, e) < 0 || sandbox_mounts(in, e) < 0)
+	if (set_descriptors(in, e) < 0 || set_limits(in, e) < 0 || rundir_data(in, e) < 0 ||
+	    sandbox_mounts(in, e) < 0)
 		return -(int)e->code;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys(e, "PR_SET_NO_NEW_PRIVS");

@@ -15,6 +15,7 @@
 #include "wire/ring.h"
 
 #define WRITE_BYTES (256u << 10) /* one write */
+#define LINE_FIXED_MAX 700	 /* of a line without its strings: keys, quotes, numbers */
 #define RECORDS_MAX 50000	 /* of one ring in one turn */
 
 /* --- JSON ---------------------------------------------------------------- */
@@ -42,49 +43,73 @@ static size_t utf8_len(const unsigned char *p, size_t left)
 	return n;
 }
 
-static bool is_plain(unsigned char c)
+/* How a byte stands in a string: as it is, or how it must be looked at. */
+enum byte_class { PLAIN, QUOTE, CONTROL, HIGH };
+
+static const uint8_t classes[256] = {
+    [0x00 ... 0x1f] = CONTROL, ['"'] = QUOTE,	       ['\\'] = QUOTE,
+    [0x7f] = CONTROL,	       [0x80 ... 0xff] = HIGH,
+};
+
+/* Eight bytes, all of which stand as they are? (May say no where it is yes, never the reverse.) */
+static bool eight_plain(uint64_t w)
 {
-	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+	const uint64_t ones = 0x0101010101010101ull, tops = ones * 0x80;
+	uint64_t quote = w ^ ones * '"', slash = w ^ ones * '\\', del = w ^ ones * 0x7f;
+
+	/* The top bit of a byte of (x - ones) & ~x is set where that byte of x is 0. */
+	return !((w | (w - ones * 0x20) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash) |
+		  ((del - ones) & ~del)) &
+		 tops);
 }
 
-static void add_string(struct buf *out, const char *s, size_t len)
+/* The writers below write at `to`, where there is room, and return the end of it. A byte becomes at
+ * most six. */
+static char *put_string(char *to, const char *s, size_t len)
 {
 	static const char hex[] = "0123456789abcdef";
 	const unsigned char *p = (const unsigned char *)s, *end = p + len;
 
-	buf_addc(out, '"');
+	*to++ = '"';
 	while (p < end) {
-		const unsigned char *from = p;
+		uint64_t eight;
 		size_t n;
 
-		while (p < end && is_plain(*p))
-			p++;
-		buf_add(out, from, (size_t)(p - from));
-		if (p == end)
-			break;
-		n = utf8_len(p, (size_t)(end - p));
-		if (n) {
-			buf_add(out, p, n);
-			p += n;
+		if (end - p >= 8 && (memcpy(&eight, p, 8), eight_plain(eight))) {
+			to = mempcpy(to, &eight, 8);
+			p += 8;
 			continue;
 		}
-		if (*p == '"' || *p == '\\') {
-			char esc[2] = {'\\', (char)*p};
-
-			buf_add(out, esc, 2);
-		} else if (*p < 0x80) {
-			char esc[6] = {'\\', 'u', '0', '0', hex[*p >> 4], hex[*p & 15]};
-
-			buf_add(out, esc, 6);
-		} else {
-			buf_add(out, "\\ufffd", 6);
+		switch (classes[*p]) {
+		case PLAIN:
+			*to++ = (char)*p++;
+			continue;
+		case QUOTE:
+			*to++ = '\\';
+			*to++ = (char)*p++;
+			continue;
+		case CONTROL:
+			memcpy(to, "\\u00", 4);
+			to[4] = hex[*p >> 4];
+			to[5] = hex[*p++ & 15];
+			to += 6;
+			continue;
+		default:
+			n = utf8_len(p, (size_t)(end - p));
+			if (!n) {
+				to = mempcpy(to, "\\ufffd", 6);
+				p++;
+				continue;
+			}
+			to = mempcpy(to, p, n);
+			p += n;
 		}
-		p++;
 	}
-	buf_addc(out, '"');
+	*to++ = '"';
+	return to;
 }
 
-static void add_number(struct buf *out, uint64_t n)
+static char *put_number(char *to, uint64_t n)
 {
 	char text[20], *p = text + sizeof(text);
 
@@ -92,20 +117,21 @@ static void add_number(struct buf *out, uint64_t n)
 		*--p = (char)('0' + n % 10);
 		n /= 10;
 	} while (n);
-	buf_add(out, p, (size_t)(text + sizeof(text) - p));
+	return mempcpy(to, p, (size_t)(text + sizeof(text) - p));
 }
 
 /* Microseconds as milliseconds with three digits. */
-static void add_ms(struct buf *out, uint32_t us)
+static char *put_ms(char *to, uint32_t us)
 {
-	char frac[4] = {'.', (char)('0' + us / 100 % 10), (char)('0' + us / 10 % 10),
-			(char)('0' + us % 10)};
-
-	add_number(out, us / 1000);
-	buf_add(out, frac, 4);
+	to = put_number(to, us / 1000);
+	*to++ = '.';
+	*to++ = (char)('0' + us / 100 % 10);
+	*to++ = (char)('0' + us / 10 % 10);
+	*to++ = (char)('0' + us % 10);
+	return to;
 }
 
-static void add_time(struct buf *out, uint64_t wall_us)
+static char *put_time(char *to, uint64_t wall_us)
 {
 	static uint64_t second = UINT64_MAX;
 	static char text[CLOCK_TEXT];
@@ -119,52 +145,58 @@ static void add_time(struct buf *out, uint64_t wall_us)
 	text[20] = (char)('0' + ms / 100);
 	text[21] = (char)('0' + ms / 10 % 10);
 	text[22] = (char)('0' + ms % 10);
-	buf_add(out, text, 24);
+	return mempcpy(to, text, 24);
 }
 
 bool access_line(const char *record, uint32_t len, struct buf *out)
 {
 	static const char *const ends[ACCESS_END_COUNT] = {
 #define X(name, text) [ACCESS_##name] = text,
-		ACCESS_END_TABLE(X)
+	    ACCESS_END_TABLE(X)
 #undef X
 	};
 	struct access_record r;
 	const char *at = record + sizeof(r);
+	char *to, *room;
 	const char *method, *host, *path, *app, *target, *client, *id, *agent;
 
 	if (len < sizeof(r))
 		return false;
 	memcpy(&r, record, sizeof(r));
 	if (len - sizeof(r) != (size_t)r.method_len + r.host_len + r.path_len + r.app_len +
-				       r.target_len + r.client_len + r.id_len + r.agent_len)
+				   r.target_len + r.client_len + r.id_len + r.agent_len)
 		return false;
-	/* In the order of the lengths in the record; the line has its own. */
+		/* In the order of the lengths in the record; the line has its own. */
 #define NEXT(field) (field = at, at += r.field##_len)
 	NEXT(method), NEXT(host), NEXT(path), NEXT(app), NEXT(target), NEXT(client), NEXT(id);
 	NEXT(agent);
 #undef NEXT
-#define KEY(text) buf_add(out, text, sizeof(text) - 1)
-	KEY("{\"time\":\""), add_time(out, r.wall_us);
-	KEY("\",\"client\":"), add_string(out, client, r.client_len);
-	KEY(",\"method\":"), add_string(out, method, r.method_len);
-	KEY(",\"host\":"), add_string(out, host, r.host_len);
-	KEY(",\"path\":"), add_string(out, path, r.path_len);
-	KEY(",\"status\":"), add_number(out, r.status);
-	KEY(",\"bytes_in\":"), add_number(out, r.bytes_in);
-	KEY(",\"bytes_out\":"), add_number(out, r.bytes_out);
-	KEY(",\"ms\":"), add_ms(out, r.total_us);
-	KEY(",\"wait_ms\":"), add_ms(out, r.wait_us);
-	KEY(",\"target_ms\":"), add_ms(out, r.target_us);
-	KEY(",\"app\":"), add_string(out, app, r.app_len);
-	KEY(",\"release\":"), add_number(out, r.release);
-	KEY(",\"target\":"), add_string(out, target, r.target_len);
-	KEY(",\"tries\":"), add_number(out, r.tries);
-	KEY(",\"id\":"), add_string(out, id, r.id_len);
-	KEY(",\"end\":\""), buf_adds(out, r.end < ACCESS_END_COUNT ? ends[r.end] : "?");
-	KEY("\",\"agent\":"), add_string(out, agent, r.agent_len);
+	/* One look at the room for the longest that it can become, none while writing. */
+	room = to = buf_room(out, LINE_FIXED_MAX + 6 * (len - sizeof(r)));
+	if (!to)
+		return true; /* no memory: dropped, not wrong */
+#define KEY(text) (to = mempcpy(to, text, sizeof(text) - 1))
+	KEY("{\"time\":\""), to = put_time(to, r.wall_us);
+	KEY("\",\"client\":"), to = put_string(to, client, r.client_len);
+	KEY(",\"method\":"), to = put_string(to, method, r.method_len);
+	KEY(",\"host\":"), to = put_string(to, host, r.host_len);
+	KEY(",\"path\":"), to = put_string(to, path, r.path_len);
+	KEY(",\"status\":"), to = put_number(to, r.status);
+	KEY(",\"bytes_in\":"), to = put_number(to, r.bytes_in);
+	KEY(",\"bytes_out\":"), to = put_number(to, r.bytes_out);
+	KEY(",\"ms\":"), to = put_ms(to, r.total_us);
+	KEY(",\"wait_ms\":"), to = put_ms(to, r.wait_us);
+	KEY(",\"target_ms\":"), to = put_ms(to, r.target_us);
+	KEY(",\"app\":"), to = put_string(to, app, r.app_len);
+	KEY(",\"release\":"), to = put_number(to, r.release);
+	KEY(",\"target\":"), to = put_string(to, target, r.target_len);
+	KEY(",\"tries\":"), to = put_number(to, r.tries);
+	KEY(",\"id\":"), to = put_string(to, id, r.id_len);
+	KEY(",\"end\":\""), to = stpcpy(to, r.end < ACCESS_END_COUNT ? ends[r.end] : "?");
+	KEY("\",\"agent\":"), to = put_string(to, agent, r.agent_len);
 	KEY("}\n");
 #undef KEY
+	out->len += (size_t)(to - room);
 	return true;
 }
 

@@ -73,11 +73,15 @@ static bool open_file(struct logfile *f)
 static bool make_ready(struct logfile *f, size_t len, uint64_t now_ms)
 {
 	if (f->fd < 0) {
-		if (now_ms < f->retry_ms)
+		if (now_ms < f->retry_ms) {
+			errno = f->error;
 			return false;
+		}
 		f->retry_ms = now_ms + RETRY_MS;
-		if (!open_file(f))
+		if (!open_file(f)) {
+			f->error = errno;
 			return false;
+		}
 	}
 	if (f->size && f->size + len > f->conf->file_bytes)
 		return rotate(f) && open_file(f);
@@ -90,7 +94,6 @@ void logfile_write(struct logfile *f, const char *data, size_t len, uint64_t now
 
 	if (!len)
 		return;
-	errno = 0;
 	if (!make_ready(f, len, now_ms)) {
 		drop(f, len, "cannot be opened", now_ms);
 		return;

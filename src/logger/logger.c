@@ -32,7 +32,8 @@ static void take_shared(struct logger *lg, struct msg *m)
 		return;
 	rings = ring_map(m->fds[ring], s->threads);
 	if (!rings) {
-		log_error("log.access", "reason=\"the rings cannot be mapped: %s\"", strerror(errno));
+		log_error("log.access", "reason=\"the rings cannot be mapped: %s\"",
+			  strerror(errno));
 		return;
 	}
 	access_start(lg, TAKE_FD(m->fds[bell]), rings, s->threads);

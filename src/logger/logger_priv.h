@@ -14,8 +14,8 @@
 
 struct ring;
 
-#define LOG_LINE_MAX 8192 /* of text; the rest of a longer line is cut, and counted in it */
-#define LOG_PARTIAL_MS 200 /* then a line without its end is written as it is */
+#define LOG_LINE_MAX 8192    /* of text; the rest of a longer line is cut, and counted in it */
+#define LOG_PARTIAL_MS 200   /* then a line without its end is written as it is */
 #define LOG_STREAMS_MAX 1100 /* the keeper's limit of instances, and some that are just ending */
 #define LOG_BATCH_MS 50
 #define LOG_FILE_BYTES (10u << 20)
@@ -30,6 +30,7 @@ struct logfile {
 	uint64_t size;
 	uint64_t dropped;     /* bytes that could not be written since it was last said */
 	uint64_t retry_ms;    /* before this, opening is not tried again */
+	int error;	      /* of the last try */
 	uint64_t complain_ms; /* before this, nothing is said again */
 };
 
@@ -41,7 +42,8 @@ void logfile_fini(struct logfile *f);
 
 /* --- stream.c ------------------------------------------------------------ */
 
-/* Bytes of one stream on their way to lines; apart from its descriptor, so that it can be tested. */
+/* Bytes of one stream on their way to lines; apart from its descriptor, so that it can be tested.
+ */
 struct lines {
 	char name[MSG_NAME];
 	char text[LOG_LINE_MAX];

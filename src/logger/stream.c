@@ -65,13 +65,14 @@ static struct app_log *app_log_of(struct logger *lg, const char *app)
 	struct app_log *a;
 	char name[80];
 
-	LIST_EACH(a, &lg->app_logs, link)
+	LIST_EACH (a, &lg->app_logs, link)
 		if (!strcmp(a->app, app))
 			return a;
 	a = util_alloc(sizeof(*a));
 	util_copy(a->app, sizeof(a->app), app);
 	snprintf(name, sizeof(name), strcmp(app, "access") ? "%s.log" : "%s.app.log", app);
-	for (char *p = name; *p; p++) /* a name of an app has none of these; a path must not either */
+	for (char *p = name; *p;
+	     p++) /* a name of an app has none of these; a path must not either */
 		if (*p == '/' || (p == name && *p == '.'))
 			*p = '_';
 	logfile_init(&a->file, &lg->conf, lg->state, name);
@@ -192,7 +193,7 @@ void stream_drain_all(struct logger *lg)
 	struct stream *s, *next;
 
 	/* A pipe holds at most 1 MiB; an instance that goes on printing is not waited for. */
-	LIST_EACH_SAFE(s, next, &lg->streams, link) {
+	LIST_EACH_SAFE (s, next, &lg->streams, link) {
 		if (!drain(s, 2 * (1 << 20) / READ_BYTES))
 			continue;
 		lines_flush(&s->lines, clock_wall_ms(), &lg->out);

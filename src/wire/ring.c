@@ -41,7 +41,7 @@ char *ring_reserve(struct ring *r, uint32_t max)
 	uint32_t at = (uint32_t)(w & (RING_BYTES - 1)), need = padded(max);
 	uint32_t to_end = RING_BYTES - at, skip = need > to_end ? to_end : 0;
 
-	if (need > RING_BYTES / 4 || w + skip + need - rd > RING_BYTES)
+	if (max > RING_BYTES / 4 || need > RING_BYTES / 4 || w + skip + need - rd > RING_BYTES)
 		return NULL;
 	if (skip) {
 		uint32_t mark = RING_SKIP;

@@ -7,8 +7,8 @@
  *	_controller			connects to the unix socket CONF: tells each message as a
  *					line of tab-separated words, obeys lines that come back;
  *					without that socket it ends with status 7
- *	_router				answers each connection with its pid and user
- *	_logger				the real one
+ *	_router				answers each connection with its pid and user; dies of table
+ *666 _logger				the real one
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -100,6 +100,8 @@ static void router_msg(struct msg_channel *ch, struct msg *m)
 			listeners[i].id = 0;
 		}
 	} else if (m->type == MSG_TABLE) {
+		if (((struct msg_table *)m->body)->generation == 666)
+			abort(); /* a table that it cannot stand on */
 		for (uint32_t t = 0; t < numbers->threads; t++)
 			atomic_store(&numbers->thread[t].generation,
 				     ((struct msg_table *)m->body)->generation);
@@ -126,14 +128,15 @@ static void controller_msg(struct msg_channel *ch, struct msg *m)
 
 	switch (m->type) {
 	case MSG_SHARED:
-		dprintf(fd, "SHARED\t%d\t%u\t%d\n", m->fds_len, ((struct msg_shared *)m->body)->threads,
+		dprintf(fd, "SHARED\t%d\t%u\t%d\n", m->fds_len,
+			((struct msg_shared *)m->body)->threads,
 			(int)((struct msg_shared *)m->body)->router_uid);
 		break;
 	case MSG_LISTENING: {
 		struct msg_listening *l = m->body;
 
-		dprintf(fd, "LISTENING\t%llu\t%u\t%d\t%d\t%s\t%s\n", (unsigned long long)l->id, l->kind,
-			l->error, m->fds_len, l->addr, l->reason);
+		dprintf(fd, "LISTENING\t%llu\t%u\t%d\t%d\t%s\t%s\n", (unsigned long long)l->id,
+			l->kind, l->error, m->fds_len, l->addr, l->reason);
 		break;
 	}
 	case MSG_INSTANCE: {
@@ -148,8 +151,8 @@ static void controller_msg(struct msg_channel *ch, struct msg *m)
 	case MSG_PART: {
 		struct msg_part *p = m->body;
 
-		dprintf(fd, "PART\t%s\t%u\t%d\t%u\t%s\n", part_name(p->part), p->state, p->pid, p->starts,
-			p->reason);
+		dprintf(fd, "PART\t%s\t%u\t%d\t%u\t%s\n", part_name(p->part), p->state, p->pid,
+			p->starts, p->reason);
 		break;
 	}
 	default:
@@ -175,8 +178,10 @@ static uint32_t add_words(char *tail, size_t *len, char *list)
  * joined by ";" */
 static void order_start(char **w, int n)
 {
-	struct msg_start s = {.id = strtoull(w[1], NULL, 10), .uid = (uint32_t)strtol(w[7], NULL, 10),
-			      .grace_ms = (uint32_t)strtoul(w[8], NULL, 10), .stop_signal = SIGTERM};
+	struct msg_start s = {.id = strtoull(w[1], NULL, 10),
+			      .uid = (uint32_t)strtol(w[7], NULL, 10),
+			      .grace_ms = (uint32_t)strtoul(w[8], NULL, 10),
+			      .stop_signal = SIGTERM};
 	char tail[16384];
 	size_t len = 0;
 
@@ -195,7 +200,8 @@ static void order_start(char **w, int n)
 
 static void order_listen(char **w)
 {
-	struct msg_listen l = {.id = strtoull(w[1], NULL, 10), .kind = (uint32_t)strtoul(w[2], NULL, 10),
+	struct msg_listen l = {.id = strtoull(w[1], NULL, 10),
+			       .kind = (uint32_t)strtoul(w[2], NULL, 10),
 			       .group = (uint32_t)-1};
 
 	util_copy(l.addr, sizeof(l.addr), w[3]);
@@ -235,8 +241,8 @@ static void obey(char *line)
 	else if (!strcmp(w[0], "listen") && n == 4)
 		order_listen(w);
 	else if (!strcmp(w[0], "unlisten") && n == 2)
-		msg_send(&keeper, MSG_UNLISTEN, &(struct msg_id){strtoull(w[1], NULL, 10)}, NULL, 0, NULL,
-			 0);
+		msg_send(&keeper, MSG_UNLISTEN, &(struct msg_id){strtoull(w[1], NULL, 10)}, NULL, 0,
+			 NULL, 0);
 	else if (!strcmp(w[0], "table") && n == 2)
 		order_table(w);
 	else if (!strcmp(w[0], "shutdown"))

@@ -2,6 +2,7 @@
 """The keeper, with a controller that is this test (keeper_host.c): it holds, starts, reaps, restarts
 and ends, whatever happens to the processes around it. As root every test runs twice, the second
 time as an ordinary user."""
+import glob
 import os
 import select
 import shutil
@@ -163,7 +164,25 @@ class Keeper:
             self.proc.wait()
         self.listener.close()
         self.errors.close()
+        self.remove_groups()
         shutil.rmtree(self.base, ignore_errors=True)
+
+    def remove_groups(self):
+        """A keeper that was killed leaves control groups for its successor, which here never comes."""
+        tag = 0xCBF29CE484222325
+        for byte in os.path.realpath(self.state).encode():
+            tag = (tag ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+        for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+            for group in glob.glob(f"{top}/**/upstate-{tag:016x}-*", recursive=True):
+                def removed():
+                    try:
+                        os.rmdir(group)
+                    except FileNotFoundError:
+                        pass
+                    except OSError:
+                        return False
+                    return True
+                until(removed, f"{group} is empty")
 
 
 @pytest.fixture(params=["root", "user"] if ROOT else ["user"])
@@ -182,6 +201,11 @@ FAILED = pytest.StashKey[bool]()
 def pytest_runtest_makereport(item, call):
     outcome = yield
     item.stash[FAILED] = outcome.get_result().failed
+
+
+def once(keeper):
+    if keeper.as_root:
+        pytest.skip("takes its time, and is the same for every user")
 
 
 def test_a_new_controller_is_told_all_that_is(keeper):
@@ -266,7 +290,7 @@ def test_stop_sends_the_signal_to_the_main_process_and_reports_the_end_once(keep
     m = c.wait("INSTANCE", 1, "gone")
     assert m[7].startswith("exited with status 0")
     assert " bye\n" in until(lambda: "bye" in keeper.log() and keeper.log(), "last words")
-    until(lambda: not os.path.exists(f"{keeper.state}/run/1"), "its folder is removed")
+    until(lambda: os.listdir(f"{keeper.state}/run") == [], "its folder is removed")
     c.order("stop", 1, int(signal.SIGTERM), 10000)
     assert c.wait("INSTANCE", 1)[2:3] == ["gone"]  # unknown now, and said so at once
 
@@ -280,6 +304,18 @@ def test_after_the_grace_all_of_it_is_killed(keeper):
     c.order("stop", 1, int(signal.SIGTERM), 200)
     m = c.wait("INSTANCE", 1, "gone")
     assert m[7].startswith("killed by signal 9") and "grace" in m[7]
+    until(lambda: not alive(child), "the end of the child")
+
+
+def test_a_process_that_left_for_a_session_of_its_own_is_found_by_its_control_group(keeper):
+    c = keeper.start()
+    if "cgroups=1" not in keeper.said():
+        pytest.skip("no control groups here for this user")
+    keeper.run(1, "/bin/sh", "-c", "setsid -f sh -c 'echo child $$; exec sleep 1000'; exec sleep 1000")
+    until(lambda: "child " in keeper.log(), "the child's pid")
+    child = keeper.log().split("child ")[1].split()[0]
+    c.order("stop", 1, int(signal.SIGTERM), 5000)
+    c.wait("INSTANCE", 1, "gone")
     until(lambda: not alive(child), "the end of the child")
 
 
@@ -315,6 +351,7 @@ def test_instances_outlive_the_controller_and_are_restarted_without_it(keeper):
 
 
 def test_a_hung_controller_is_ended_and_told_everything_anew(keeper):
+    once(keeper)
     c = keeper.start()
     keeper.ready()
     port = free_port()
@@ -328,6 +365,19 @@ def test_a_hung_controller_is_ended_and_told_everything_anew(keeper):
     assert not alive(hung)
     assert ["LISTENING", "9", "1", "0", "1", f"127.0.0.1:{port}", ""] in c.seen
     assert "hung" in keeper.said()
+
+
+def test_a_keeper_that_slept_does_not_blame_the_others(keeper):
+    once(keeper)
+    keeper.start()
+    keeper.ready()
+    parts = [keeper.part(p) for p in ("router", "controller", "logger")]
+    keeper.proc.send_signal(signal.SIGSTOP)
+    time.sleep(11)  # the length of the sleep is what is tested
+    keeper.proc.send_signal(signal.SIGCONT)
+    keeper.run(1, "/bin/sh", "-c", "echo up; exec sleep 1000")
+    until(lambda: " up\n" in keeper.log(), "work goes on")
+    assert all(alive(p) for p in parts) and "part.ended" not in keeper.said()
 
 
 def talk(port):
@@ -351,6 +401,18 @@ def test_the_router_dies_and_no_connection_is_refused(keeper):
     assert talk(port) != first
     c.order("unlisten", 7)
     until(lambda: refused(port), "nobody listens there any more")
+
+
+def test_a_table_that_kills_the_router_is_replaced_by_the_one_before(keeper):
+    c = keeper.start()
+    port = free_port()
+    c.order("listen", 7, 0, f"127.0.0.1:{port}")
+    c.wait("LISTENING", 7, 0, 0)
+    keeper.ready()
+    for table in (666, 666):  # twice: the first bad one must not push out the good one
+        c.order("table", table)
+    until(lambda: "table.older generation=1 instead=666" in keeper.said(), "the table before")
+    assert "pid=" in talk(port)
 
 
 def refused(port):
