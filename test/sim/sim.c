@@ -15,9 +15,8 @@ static struct sim world;
 static const struct {
 	const char *name, *what;
 } mutations[MUTATE_COUNT] = {
-#define X(name, text, what) [MUTATE_##name] = {text_of(text), what},
-#define text_of(t) #t
-	MUTATION_TABLE(X)
+#define X(name, text, what) [MUTATE_##name] = {text, what},
+    MUTATION_TABLE(X)
 #undef X
 };
 

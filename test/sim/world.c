@@ -157,9 +157,9 @@ static enum part_id part_of(const struct event *e)
 {
 	switch ((enum event_type)e->type) {
 	case E_DELIVER:
-		return e->a == CH_TO_CONTROLLER ? P_CONTROLLER :
-		       e->a == CH_TO_ROUTER	? P_ROUTER :
-						  P_COUNT;
+		return e->a == CH_TO_CONTROLLER ? P_CONTROLLER
+		       : e->a == CH_TO_ROUTER	? P_ROUTER
+						: P_COUNT;
 	case E_TICK:
 	case E_BELL:
 	case E_ACT:
