@@ -2,8 +2,7 @@
  *
  * Model of the router: takes tables whole, probes each target, lets core/balance
  * pick, and keeps the waiting room with core/hold. It looks at the room only when
- * hold_set() says so, a place became free, or the targets are not the same any more:
- * for a request that was somewhere before, others count than for a new one.
+ * hold_set() says so, a place became free, or there is a new table.
  */
 #include "sim.h"
 
@@ -155,7 +154,7 @@ void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health
 		t->health.state == HEALTH_UP ? "up" : "down");
 	write_numbers(s, app, t);
 	bell(s, app);
-	router_settle(s, app, SETTLE_MORE);
+	router_settle(s, app, SETTLE_STATE);
 }
 
 static void probed(struct sim *s, uint32_t app, uint64_t id, enum health_event ev)

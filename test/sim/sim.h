@@ -387,7 +387,7 @@ void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health
 /* The state of the app may have changed. */
 enum settle_why {
 	SETTLE_STATE, /* only that: the room is looked at when hold_set() says so */
-	SETTLE_MORE,  /* a target came up or went down, or there is a new table */
+	SETTLE_MORE,  /* there is a new table */
 	SETTLE_FREED, /* a place became free */
 };
 void router_settle(struct sim *s, uint32_t app, enum settle_why why);
