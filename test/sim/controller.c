@@ -19,7 +19,7 @@ static bool line(struct sim *s)
 {
 	struct controller *c = &s->ctl;
 
-	if (!c->crash_in || --c->crash_in)
+	if (++s->count_lines != s->die_at_line && (!c->crash_in || --c->crash_in))
 		return false;
 	sim_say(s, "(the controller is killed between two lines)");
 	keeper_part_died(s, P_CONTROLLER);
@@ -372,6 +372,7 @@ enum op_verdict controller_op(struct sim *s, uint32_t app, enum rollout_event_ty
 	    sim_mutated(s, MUTATE_REFUSE))
 		return OP_REFUSED;
 	look(s, app);
+	s->reached[c->next.phase][c->next.undoing][type]++;
 	aborted = type == ROLLOUT_ABORT && c->next.phase != ROLLOUT_IDLE && !c->next.undoing;
 	if (type == ROLLOUT_DEPLOY || type == ROLLOUT_ROLLBACK)
 		ev.change = ++c->next_change;

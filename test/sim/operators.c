@@ -204,6 +204,7 @@ static void rest(struct sim *s)
 		return;
 	}
 	if (check_quiet(s, why, sizeof(why))) {
+		s->slowest_rest_ms = s->now - s->calm_at;
 		s->quiet = true;
 		return;
 	}

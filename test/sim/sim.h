@@ -315,11 +315,16 @@ struct sim {
 	uint8_t executed[SIM_SERIALS];
 	uint64_t post[SIM_SERIALS / 64]; /* which are POSTs; outlives the request */
 	uint64_t calm_at, arrive_until;
-	uint64_t count_requests, count_changes;
+	uint64_t count_requests, count_changes, count_lines;
+	uint64_t die_at_line;
+	uint32_t reached[ROLLOUT_PHASE_COUNT][2][4]; /* phase, undoing: orders that came in it */
+	uint64_t slowest_rest_ms;
 };
 
 /* world.c */
 void sim_init(struct sim *s, uint64_t seed, enum mutation m, bool trace);
+/* The same, without any fault but one: the controller dies at its line `line` (0: never). */
+void sim_init_line(struct sim *s, uint64_t seed, uint64_t line, bool trace);
 bool sim_run(struct sim *s); /* false: a rule was broken; s->why says which */
 uint64_t sim_random(struct sim *s);
 uint32_t sim_between(struct sim *s, uint32_t lo, uint32_t hi); /* both included */
