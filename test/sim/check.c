@@ -11,6 +11,7 @@
  *	rollback and abort are taken in every phase, the way back is kept  check_step()
  *	back-off: never nothing, never without end                       check_pause()
  *	the waiting room: bounded, and nobody waits who need not         check_room()
+ *	nothing is done that is not saved                                check_order_saved()
  *	one end for each beginning                                       store.c
  *	a POST is executed at most once                                  clients.c
  */
@@ -38,6 +39,16 @@ static const struct rollout_unit *unit_in(const struct rollout *r, uint64_t id)
 	return NULL;
 }
 
+/* What is not saved must not be done: the next controller would know nothing of it. */
+void check_order_saved(struct sim *s, uint32_t app, const struct rollout_unit *u)
+{
+	const struct rollout_unit *saved = unit_in(&s->store.app[app].r, u->id);
+
+	if (!saved || saved->stop != u->stop || !rollout_same(saved->version, u->version))
+		sim_broken(s, "unit %llu is told to %s, and that is not saved",
+			   (unsigned long long)u->id, u->stop ? "end" : "start");
+}
+
 static void check_order(struct sim *s, uint32_t app, const struct rollout *before,
 			const struct rollout *after, const struct rollout_event *ev)
 {
@@ -48,8 +59,7 @@ static void check_order(struct sim *s, uint32_t app, const struct rollout *befor
 	    !rollout_same(goal, before->from))
 		sim_broken(s, "app %u: an abort in %s does not lead back", app,
 			   rollout_phase_name(before->phase));
-	if (ev->type == ROLLOUT_ROLLBACK && after->change != ev->change &&
-	    res->ended != ev->change)
+	if (ev->type == ROLLOUT_ROLLBACK && after->change != ev->change && res->ended != ev->change)
 		sim_broken(s, "app %u: a rollback in %s was not begun", app,
 			   rollout_phase_name(before->phase));
 	if (ev->type == ROLLOUT_ROLLBACK && !after->undoing && !rollout_same(goal, ev->version))
@@ -87,14 +97,15 @@ void check_table(struct sim *s, const struct sim_table *before, const struct sim
 {
 	for (uint32_t a = 0; a < s->o.apps; a++) {
 		const struct rollout *r = &s->ctl.app[a].r;
-		uint32_t was = 0, is = 0, wanted = s->app[a].rules.instances;
+		uint32_t was = 0, is = 0, wanted = s->ctl.wanted_least[a];
 
 		if (after->app[a].hold || !rollout_goal(r).release)
 			continue;
 		for (uint32_t i = 0; i < before->app[a].len; i++) {
 			const struct sim_target *t = &before->app[a].t[i];
 
-			was += t->use == USE_SERVE && t->slot <= wanted && is_able(s, t->id);
+			was += t->use == USE_SERVE && t->slot <= wanted && is_able(s, t->id) &&
+			       s->numbers.state[t->id] == HEALTH_UP;
 		}
 		for (uint32_t i = 0; i < after->app[a].len; i++) {
 			const struct sim_target *t = &after->app[a].t[i];
@@ -132,7 +143,8 @@ void check_stop(struct sim *s, const struct inst *in)
 	if (t->use == USE_SERVE)
 		sim_broken(s, "unit %llu is stopped while it serves", (unsigned long long)in->id);
 	if (t->outstanding && s->now < t->until_ms)
-		sim_broken(s, "unit %llu is stopped with %u requests inside, before its drain is over",
+		sim_broken(s,
+			   "unit %llu is stopped with %u requests inside, before its drain is over",
 			   (unsigned long long)in->id, t->outstanding);
 }
 
@@ -161,8 +173,9 @@ void check_send(struct sim *s, const struct request *q, const struct rt_target *
 		for (uint32_t j = 0; j < q->tried_len; j++)
 			tried |= q->tried[j] == o->id;
 		if (o->use == USE_SERVE && o->passes && o->health.state == HEALTH_UP && !tried)
-			sim_broken(s, "a request to unit %llu, which nobody looked at, though %llu "
-				      "is up",
+			sim_broken(s,
+				   "a request to unit %llu, which nobody looked at, though %llu "
+				   "is up",
 				   id, (unsigned long long)o->id);
 	}
 }

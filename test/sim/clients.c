@@ -40,8 +40,8 @@ static void arrive(struct sim *s, uint32_t app)
 			      .came_ms = s->now,
 			      .next = SIM_NONE,
 			      .post = sim_chance(s, 40),
-			      .bytes = sim_chance(s, 80) ? sim_between(s, 100, 4096) :
-							   sim_between(s, 4097, 60000)};
+			      .bytes = sim_chance(s, 65) ? sim_between(s, 100, 4096)
+							 : sim_between(s, 4097, 60000)};
 	s->count_requests++;
 	if (q->post)
 		s->post[q->serial / 64] |= 1ull << (q->serial % 64);
@@ -88,7 +88,8 @@ static enum retry_verdict decide(struct sim *s, const struct request *q, struct 
 		v = RETRY_UNREAD;
 	if (sim_mutated(s, MUTATE_RETRY_LATE) && f.error == ETIMEDOUT)
 		v = RETRY_SAFE;
-	if (!q->post && v == RETRY_NO && f.error != ETIMEDOUT && !f.answer_begun && f.died_under < 2)
+	if (!q->post && v == RETRY_NO && f.error != ETIMEDOUT && !f.answer_begun &&
+	    f.died_under < 2)
 		sim_broken(s, "a GET without an answer was not tried once more");
 	return v;
 }
@@ -98,14 +99,14 @@ static void broke(struct sim *s, uint32_t i, uint64_t written, int error)
 {
 	struct request *q = &s->request[i];
 	struct retry_facts f = {
-		.is_unix = s->app[q->app].is_unix,
-		.unread_counts = s->app[q->app].unread_counts,
-		.safe_method = !q->post,
-		.replayable = true,
-		.written = written,
-		.writes = written ? q->writes : 0,
-		.all_written = written == q->bytes,
-		.error = error,
+	    .is_unix = s->app[q->app].is_unix,
+	    .unread_counts = s->app[q->app].unread_counts,
+	    .safe_method = !q->post,
+	    .replayable = true,
+	    .written = written,
+	    .writes = written ? q->writes : 0,
+	    .all_written = written == q->bytes,
+	    .error = error,
 	};
 
 	if (written)
@@ -202,7 +203,7 @@ static void target_broke(struct sim *s, uint32_t i, struct request *q, uint64_t 
 		q->writes = 1;
 	leave_target(s, i, false);
 	broke(s, i, written, (int)(what >> 32 & 0xffff));
-	router_settle(s, q->app, true);
+	router_settle(s, q->app, SETTLE_FREED);
 }
 
 void clients_cut_target(struct sim *s, uint32_t app, uint64_t target, const char *how)
@@ -221,14 +222,14 @@ static void answered(struct sim *s, uint32_t i, struct request *q)
 {
 	leave_target(s, i, true);
 	clients_finish(s, i, "answered");
-	router_settle(s, q->app, true);
+	router_settle(s, q->app, SETTLE_FREED);
 }
 
 static void timed_out(struct sim *s, uint32_t i, struct request *q)
 {
 	leave_target(s, i, false);
 	broke(s, i, q->bytes, ETIMEDOUT);
-	router_settle(s, q->app, true);
+	router_settle(s, q->app, SETTLE_FREED);
 }
 
 static void left(struct sim *s, uint32_t i, struct request *q)
@@ -244,7 +245,7 @@ static void left(struct sim *s, uint32_t i, struct request *q)
 		s->router.app[app].waiting++;
 	clients_finish(s, i, "the client left");
 	if (inside)
-		router_settle(s, app, true);
+		router_settle(s, app, SETTLE_FREED);
 }
 
 void clients_event(struct sim *s, const struct event *e)

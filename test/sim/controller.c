@@ -19,7 +19,7 @@ static bool line(struct sim *s)
 {
 	struct controller *c = &s->ctl;
 
-	if (!c->crash_in || --c->crash_in)
+	if (++s->count_lines != s->die_at_line && (!c->crash_in || --c->crash_in))
 		return false;
 	sim_say(s, "(the controller is killed between two lines)");
 	keeper_part_died(s, P_CONTROLLER);
@@ -112,6 +112,7 @@ static void publish(struct sim *s)
 	for (uint32_t a = 0; a < s->o.apps; a++) {
 		const struct rollout *r = &c->app[a].r;
 
+		c->wanted_least[a] = MIN(c->wanted_least[a], s->app[a].rules.instances);
 		t->app[a].hold = r->hold || s->app[a].held;
 		t->app[a].len = 0;
 		for (uint32_t i = 0; i < r->unit_count; i++) {
@@ -124,11 +125,13 @@ static void publish(struct sim *s)
 				return;
 			}
 			t->app[a].t[t->app[a].len++] =
-				(struct sim_target){u->id, u->until_ms, u->use, u->slot};
+			    (struct sim_target){u->id, u->until_ms, u->use, u->slot};
 		}
 	}
 	if (old.generation)
 		check_table(s, &old, t);
+	for (uint32_t a = 0; a < s->o.apps; a++)
+		c->wanted_least[a] = UINT32_MAX;
 	s->last_table = c->published = c->generation;
 	sim_send(s, CH_TO_KEEPER, &m);
 }
@@ -145,6 +148,7 @@ static void order(struct sim *s, uint32_t app, const struct rollout_unit *u)
 		s->ctl.view[u->id].told = 1;
 	else
 		s->ctl.view[u->id].ordered = 1;
+	check_order_saved(s, app, u);
 	sim_send(s, CH_TO_KEEPER, &m);
 }
 
@@ -187,7 +191,8 @@ static void spoil(struct sim *s, uint32_t app, struct rollout *r)
 	}
 	if (sim_mutated(s, MUTATE_PARK) && r->phase == ROLLOUT_BAKE && !r->undoing) {
 		for (uint32_t i = 0; i < r->unit_count; i++)
-			if (r->units[i].use != USE_PROBE || !rollout_same(r->units[i].version, r->from))
+			if (r->units[i].use != USE_PROBE ||
+			    !rollout_same(r->units[i].version, r->from))
 				r->units[kept++] = r->units[i];
 		r->unit_count = kept;
 	}
@@ -209,6 +214,7 @@ static enum step_verdict step(struct sim *s, uint32_t app, const struct rollout_
 
 	if (sim_mutated(s, MUTATE_STUCK) && c->next.undoing && ev->type == ROLLOUT_LOOK)
 		return STEP_SAVED;
+	c->wanted_least[app] = MIN(c->wanted_least[app], rules.instances);
 	if (sim_mutated(s, MUTATE_MIX))
 		rules.never_mixed = false;
 	store_copy(before, &c->next);
@@ -257,8 +263,8 @@ static enum step_verdict step(struct sim *s, uint32_t app, const struct rollout_
 	if (s->o.disk && !s->calm && sim_chance(s, 5)) { /* a slow disk: everything waits for it */
 		s->part[P_CONTROLLER].hung_until = s->now + sim_between(s, 10, 1500);
 		c->pending_act[app] = true;
-		sim_at(s, s->part[P_CONTROLLER].hung_until, E_ACT, app,
-		       s->part[P_CONTROLLER].epoch, 0);
+		sim_at(s, s->part[P_CONTROLLER].hung_until, E_ACT, app, s->part[P_CONTROLLER].epoch,
+		       0);
 		return STEP_SAVED;
 	}
 	controller_act(s, app);
@@ -355,6 +361,7 @@ enum op_verdict controller_op(struct sim *s, uint32_t app, enum rollout_event_ty
 	struct controller *c = &s->ctl;
 	struct rollout_event ev = {type, {release, 1}, 0, "a person said so"};
 	enum step_verdict v;
+	bool aborted;
 
 	if (!s->part[P_CONTROLLER].up || s->now < s->part[P_CONTROLLER].hung_until || !c->synced ||
 	    c->pending_act[app] || c->app[app].boot != c->keeper_boot)
@@ -365,10 +372,13 @@ enum op_verdict controller_op(struct sim *s, uint32_t app, enum rollout_event_ty
 	    sim_mutated(s, MUTATE_REFUSE))
 		return OP_REFUSED;
 	look(s, app);
-	if (s->calm && type == ROLLOUT_ABORT && c->next.phase != ROLLOUT_IDLE && !c->next.undoing)
-		s->app[app].expect = c->next.from.release;
+	s->reached[c->next.phase][c->next.undoing][type]++;
+	aborted = type == ROLLOUT_ABORT && c->next.phase != ROLLOUT_IDLE && !c->next.undoing;
 	if (type == ROLLOUT_DEPLOY || type == ROLLOUT_ROLLBACK)
 		ev.change = ++c->next_change;
 	v = step(s, app, &ev, type == ROLLOUT_ABORT || type == ROLLOUT_ROLLBACK);
+	if (s->calm) /* people may have been waiting with another order */
+		s->app[app].expect =
+		    aborted && v == STEP_SAVED ? s->store.app[app].r.from.release : 0;
 	return v == STEP_FAILED ? OP_REFUSED : OP_DONE;
 }

@@ -131,8 +131,8 @@ void keeper_proc_up(struct sim *s, uint32_t pid)
 			set_state(s, &s->keeper.inst[i], I_RUNNING);
 }
 
-static uint64_t pause_after(struct sim *s, struct supervise *sup,
-			    const struct supervise_rule *rule, uint64_t started_ms)
+static uint64_t pause_after(struct sim *s, struct supervise *sup, const struct supervise_rule *rule,
+			    uint64_t started_ms)
 {
 	struct supervise_rule wrong = *rule;
 	uint32_t ends_before = sup->quick_ends;

@@ -7,7 +7,8 @@
 
 /* Time in which everything must have come to rest after the faults: the longest back-off, and a
  * change that is undone, with room. */
-#define REST_MS 700000
+#define REST_MS 700000ul
+#define LOOP_MS 1500000ul /* until a back-off has reached its ceiling, and beyond */
 
 static uint32_t any_release(struct sim *s)
 {
@@ -23,9 +24,9 @@ static void order(struct sim *s, uint32_t app, enum rollout_event_type type, uin
 		return;
 	}
 	sim_say(s, "operator: %s of app %u to @%u: %s",
-		type == ROLLOUT_DEPLOY	 ? "deploy" :
-		type == ROLLOUT_ROLLBACK ? "rollback" :
-					   "abort",
+		type == ROLLOUT_DEPLOY	   ? "deploy"
+		: type == ROLLOUT_ROLLBACK ? "rollback"
+					   : "abort",
 		app, release, v == OP_DONE ? "taken" : "refused");
 	if (v == OP_REFUSED && type != ROLLOUT_DEPLOY)
 		sim_broken(s, "a rollback or an abort was refused");
@@ -158,6 +159,7 @@ static void calm(struct sim *s)
 	sim_say(s, "--- the faults stop ---");
 	s->calm = true;
 	s->calm_at = s->now;
+	s->ctl.crash_in = 0;
 	s->arrive_until = s->now + 20000;
 	s->store.full = s->store.reserve_open = false;
 	for (uint32_t i = 0; i < SIM_PROCS; i++)
@@ -173,6 +175,8 @@ static void calm(struct sim *s)
 			continue;
 		order(s, i, ROLLOUT_ABORT, 0);
 	}
+	if (s->o.crash_loop)
+		order(s, 0, ROLLOUT_ROLLBACK, SIM_RELEASES);
 	sim_at(s, s->now + 1000, E_QUIET, 0, 0, 0);
 }
 
@@ -187,7 +191,6 @@ static void rescue(struct sim *s)
 		    rollout_goal(r).release <= SIM_GOOD)
 			continue;
 		s->app[i].rescued = true;
-		s->app[i].expect = 1;
 		order(s, i, ROLLOUT_ROLLBACK, 1);
 	}
 }
@@ -196,14 +199,20 @@ static void rest(struct sim *s)
 {
 	char why[200] = "";
 
+	if (s->o.crash_loop && s->now - s->calm_at < LOOP_MS) {
+		sim_at(s, s->now + 1000, E_QUIET, 0, 0, 0);
+		return;
+	}
 	if (check_quiet(s, why, sizeof(why))) {
+		s->slowest_rest_ms = s->now - s->calm_at;
 		s->quiet = true;
 		return;
 	}
 	if (s->now - s->calm_at > REST_MS / 2)
 		rescue(s);
-	if (s->now - s->calm_at > REST_MS)
-		sim_broken(s, "not at rest %d s after the last fault: %s", REST_MS / 1000, why);
+	if (s->now - s->calm_at > REST_MS + (s->o.crash_loop ? LOOP_MS : 0))
+		sim_broken(s, "not at rest %d s after the last fault: %s", (int)(REST_MS / 1000),
+			   why);
 	sim_at(s, s->now + 1000, E_QUIET, 0, 0, 0);
 }
 

@@ -12,9 +12,9 @@
 static struct behaviour behaviour_of(struct sim *s, uint32_t release)
 {
 	struct behaviour b = {
-		.start_ms = sim_between(s, 20, 1500),
-		.service_ms = sim_between(s, 2, 150),
-		.stop_ms = sim_between(s, 5, 800),
+	    .start_ms = sim_between(s, 20, 1500),
+	    .service_ms = sim_between(s, 2, sim_chance(s, 30) ? 1500 : 150),
+	    .stop_ms = sim_between(s, 5, 800),
 	};
 
 	if (release <= SIM_GOOD)
@@ -50,19 +50,19 @@ static struct behaviour behaviour_of(struct sim *s, uint32_t release)
 static void expand_app(struct sim *s, struct app *a)
 {
 	a->rules = (struct rollout_rules){
-		.instances = sim_between(s, 1, SIM_SLOTS),
-		.ready_ms = sim_between(s, 2000, 8000),
-		.drain_ms = sim_between(s, 300, 4000),
-		.bake_ms = sim_between(s, 0, 4000),
-		.switch_ms = sim_between(s, 200, 2000),
-		.never_mixed = sim_chance(s, 30),
+	    .instances = sim_between(s, 1, SIM_SLOTS),
+	    .ready_ms = sim_between(s, 2000, 8000),
+	    .drain_ms = sim_between(s, 300, 4000),
+	    .bake_ms = sim_between(s, 0, 4000),
+	    .switch_ms = sim_between(s, 200, 2000),
+	    .never_mixed = sim_chance(s, 30),
 	};
 	for (uint32_t i = 1; i <= SIM_RELEASES; i++)
 		a->behaviour[i] = behaviour_of(s, i);
 	a->limits = (struct hold_limits){
-		.wait_ms = sim_between(s, 500, 10000),
-		.requests = sim_between(s, 1, 60),
-		.bytes = sim_between(s, 2000, 300000),
+	    .wait_ms = sim_between(s, 500, 10000),
+	    .requests = sim_between(s, 1, 60),
+	    .bytes = sim_between(s, 2000, 300000),
 	};
 	a->probe_ms = sim_between(s, 200, 1000);
 	a->probe_timeout_ms = sim_between(s, 50, 500);
@@ -80,13 +80,14 @@ void options_expand(struct sim *s, uint64_t seed)
 {
 	struct options *o = &s->o;
 	bool *const faults[] = {&o->kill_controller, &o->crash_lines, &o->hang_controller,
-				&o->kill_router, &o->hang_router, &o->kill_procs, &o->hang_procs,
-				&o->disk, &o->keeper_restart, &o->slow_messages};
+				&o->kill_router,     &o->hang_router, &o->kill_procs,
+				&o->hang_procs,	     &o->disk,	      &o->keeper_restart,
+				&o->slow_messages};
 
 	o->seed = seed;
 	o->apps = sim_chance(s, 60) ? 1 : sim_between(s, 2, SIM_APPS);
 	o->calm_ms = sim_between(s, 15000, 60000);
-	o->fault_ms = sim_between(s, 400, 6000);
+	o->fault_ms = sim_between(s, 200, 4000);
 	o->operate_ms = sim_between(s, 800, 8000);
 	o->liveness = sim_chance(s, 50);
 	for (size_t i = 0; i < ARRAY_LEN(faults); i++)
@@ -94,6 +95,10 @@ void options_expand(struct sim *s, uint64_t seed)
 	o->keeper_restart = o->keeper_restart && sim_chance(s, 40);
 	for (uint32_t i = 0; i < o->apps; i++)
 		expand_app(s, &s->app[i]);
+	o->crash_loop = o->liveness && sim_chance(s, 5);
+	if (o->crash_loop)
+		s->app[0].behaviour[SIM_RELEASES] = (struct behaviour){
+		    .start_ms = 20, .service_ms = 10, .stop_ms = 10, .crash_ms = 3000};
 }
 
 static void print_app(const struct app *a, uint32_t number)
@@ -131,8 +136,11 @@ void options_print(const struct sim *s)
 
 	printf("seed %llu: %u apps, %s after %u ms; a fault each %u ms, an operator each %u ms\n"
 	       "faults:%s%s%s%s%s%s%s%s%s%s\n",
-	       (unsigned long long)o->seed, o->apps, o->liveness ? "calm" : "ends", o->calm_ms,
-	       o->fault_ms, o->operate_ms, o->kill_controller ? " kill-controller" : "",
+	       (unsigned long long)o->seed, o->apps,
+	       o->crash_loop ? "calm with a crash loop"
+	       : o->liveness ? "calm"
+			     : "ends",
+	       o->calm_ms, o->fault_ms, o->operate_ms, o->kill_controller ? " kill-controller" : "",
 	       o->crash_lines ? " crash-lines" : "", o->hang_controller ? " hang-controller" : "",
 	       o->kill_router ? " kill-router" : "", o->hang_router ? " hang-router" : "",
 	       o->kill_procs ? " kill-instances" : "", o->hang_procs ? " hang-instances" : "",

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Model of the router: takes tables whole, probes each target, lets core/balance
- * pick, and keeps the waiting room with core/hold. As the real one, it looks at the
- * room only when hold_set() says so or a place became free.
+ * pick, and keeps the waiting room with core/hold. It looks at the room only when
+ * hold_set() says so, a place became free, or there is a new table.
  */
 #include "sim.h"
 
@@ -107,7 +107,7 @@ void router_take_table(struct sim *s, uint64_t generation)
 		take_app(s, i, t);
 	s->router.generation = s->numbers.generation = generation;
 	for (uint32_t i = 0; i < s->o.apps; i++) {
-		router_settle(s, i, false);
+		router_settle(s, i, SETTLE_MORE);
 		bell(s, i);
 	}
 }
@@ -154,7 +154,7 @@ void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health
 		t->health.state == HEALTH_UP ? "up" : "down");
 	write_numbers(s, app, t);
 	bell(s, app);
-	router_settle(s, app, false);
+	router_settle(s, app, SETTLE_STATE);
 }
 
 static void probed(struct sim *s, uint32_t app, uint64_t id, enum health_event ev)
@@ -196,8 +196,8 @@ void router_event(struct sim *s, const struct event *e)
 	case E_DRAIN_OVER:
 		if (t->use == USE_DRAIN && (uint32_t)t->until_ms == (uint32_t)e->c) {
 			clients_cut_target(s, e->a, e->b, "the drain is over");
-			t->outstanding = 0;
 			write_numbers(s, e->a, t);
+			router_settle(s, e->a, SETTLE_FREED);
 		}
 		break;
 	default:
@@ -224,9 +224,8 @@ enum balance_verdict router_pick(struct sim *s, uint32_t app, const struct reque
 		for (uint32_t j = 0; q && j < q->tried_len; j++)
 			t[i].tried |= q->tried[j] == from->id;
 	}
-	return balance_pick(t, ra->len,
-			    sim_mutated(s, MUTATE_LIMIT) ? 0 : s->app[app].target_limit, ra->turn++,
-			    ret);
+	return balance_pick(t, ra->len, sim_mutated(s, MUTATE_LIMIT) ? 0 : s->app[app].target_limit,
+			    ra->turn++, ret);
 }
 
 static enum hold_reason reason_of(struct sim *s, uint32_t app)
@@ -280,12 +279,14 @@ void router_leave_room(struct sim *s, uint32_t i)
 	ra->waiting_bytes -= q->bytes;
 }
 
-void router_settle(struct sim *s, uint32_t app, bool freed)
+void router_settle(struct sim *s, uint32_t app, enum settle_why why)
 {
 	struct rt_app *ra = &s->router.app[app];
 	bool look = hold_set(&ra->hold, reason_of(s, app), s->now);
 
-	if (!(look || freed) || (sim_mutated(s, MUTATE_ROOM_SLEEP) && !freed))
+	if (!look && why == SETTLE_STATE)
+		return;
+	if (sim_mutated(s, MUTATE_ROOM_SLEEP) && why != SETTLE_FREED)
 		return;
 	while (ra->head != SIM_NONE) {
 		uint32_t i = ra->head;
@@ -339,4 +340,3 @@ void router_dispatch(struct sim *s, uint32_t i)
 	}
 	wait(s, i);
 }
-

@@ -43,38 +43,38 @@
 
 /* Deliberate faults: one for each rule, at least. X(NAME, name, what is broken) */
 #define MUTATION_TABLE(X)                                                                          \
-	X(ACT_FIRST, act-before-saving, "the controller makes the world before it saves")          \
-	X(DRAIN_FIRST, drain-first, "the old drain before the new serve")                          \
-	X(BLIND, see-ready, "every new unit is believed to be ready")                              \
-	X(DRAINED, see-drained, "every draining unit is believed to be empty")                     \
-	X(GONE, see-gone, "what was told to end is believed to be gone")                           \
-	X(PARK, park-loses, "the parked units are forgotten")                                      \
-	X(REFUSE, refuse-abort, "an abort is refused in the bake")                                 \
-	X(NO_END, lose-end, "a superseded change gets no end in the history")                      \
-	X(TWO_ENDS, end-twice, "a change that ended is told again after a crash")                  \
-	X(REORDER, stale-table, "the keeper hands a new router the table before the last")         \
-	X(STARTS, start-twice, "START is not idempotent")                                          \
-	X(FORGET, forget-waiting, "the keeper forgets what is in its back-off")                    \
-	X(REVIVE, restart-stopping, "the keeper restarts what was told to end")                    \
-	X(NO_CEILING, no-ceiling, "the back-off doubles beyond its limit")                         \
-	X(NO_PAUSE, no-pause, "a crash loop restarts at once")                                     \
-	X(NO_RESET, no-reset, "a healthy spell does not start the back-off over")                  \
-	X(PICK_DRAIN, pick-draining, "draining targets get requests")                              \
-	X(UP_UNKNOWN, up-on-unknown, "a target that nobody looked at counts as up")                \
-	X(NEVER_DOWN, never-down, "failed probes do not count")                                    \
-	X(LIMIT, no-limit, "the limit of a target is ignored")                                     \
-	X(RETRY_SENT, retry-sent, "a POST that was sent is sent again")                            \
-	X(RETRY_EPIPE, retry-epipe, "EPIPE on a later write counts as unread")                     \
-	X(RETRY_BIG, retry-big, "ECONNRESET counts as unread for requests of any size")            \
-	X(RETRY_LATE, retry-late, "a POST without an answer in time is sent again")                \
-	X(ROOM_COUNT, room-count, "the waiting room takes more requests than allowed")             \
-	X(ROOM_BYTES, room-bytes, "the waiting room takes more bytes than allowed")                \
-	X(ROOM_TIME, room-time, "nobody is refused when the wait is over")                         \
-	X(ROOM_LEAK, room-leak, "a client that left keeps its place")                              \
-	X(ROOM_SLEEP, room-sleep, "nobody looks at the room when it opens")                        \
-	X(ROOM_RUSH, room-rush, "after a hold all are let out at once")                            \
-	X(MIX, mix, "versions that must not mix are switched slot by slot")                        \
-	X(STUCK, stuck, "an undo waits for something that does not come")
+	X(ACT_FIRST, "act-before-saving", "the controller makes the world before it saves")        \
+	X(DRAIN_FIRST, "drain-first", "the old drain before the new serve")                        \
+	X(BLIND, "see-ready", "every new unit is believed to be ready")                            \
+	X(DRAINED, "see-drained", "every draining unit is believed to be empty")                   \
+	X(GONE, "see-gone", "what was told to end is believed to be gone")                         \
+	X(PARK, "park-loses", "the parked units are forgotten")                                    \
+	X(REFUSE, "refuse-abort", "an abort is refused in the bake")                               \
+	X(NO_END, "lose-end", "a superseded change gets no end in the history")                    \
+	X(TWO_ENDS, "end-twice", "a change that ended is told again after a crash")                \
+	X(REORDER, "stale-table", "the keeper hands a new router the table before the last")       \
+	X(STARTS, "start-twice", "START is not idempotent")                                        \
+	X(FORGET, "forget-waiting", "the keeper forgets what is in its back-off")                  \
+	X(REVIVE, "restart-stopping", "the keeper restarts what was told to end")                  \
+	X(NO_CEILING, "no-ceiling", "the back-off doubles beyond its limit")                       \
+	X(NO_PAUSE, "no-pause", "a crash loop restarts at once")                                   \
+	X(NO_RESET, "no-reset", "a healthy spell does not start the back-off over")                \
+	X(PICK_DRAIN, "pick-draining", "draining targets get requests")                            \
+	X(UP_UNKNOWN, "up-on-unknown", "a target that nobody looked at counts as up")              \
+	X(NEVER_DOWN, "never-down", "failed probes do not count")                                  \
+	X(LIMIT, "no-limit", "the limit of a target is ignored")                                   \
+	X(RETRY_SENT, "retry-sent", "a POST that was sent is sent again")                          \
+	X(RETRY_EPIPE, "retry-epipe", "EPIPE on a later write counts as unread")                   \
+	X(RETRY_BIG, "retry-big", "ECONNRESET counts as unread for requests of any size")          \
+	X(RETRY_LATE, "retry-late", "a POST without an answer in time is sent again")              \
+	X(ROOM_COUNT, "room-count", "the waiting room takes more requests than allowed")           \
+	X(ROOM_BYTES, "room-bytes", "the waiting room takes more bytes than allowed")              \
+	X(ROOM_TIME, "room-time", "nobody is refused when the wait is over")                       \
+	X(ROOM_LEAK, "room-leak", "a client that left keeps its place")                            \
+	X(ROOM_SLEEP, "room-sleep", "nobody looks at the room when it opens")                      \
+	X(ROOM_RUSH, "room-rush", "after a hold all are let out at once")                          \
+	X(MIX, "mix", "versions that must not mix are switched slot by slot")                      \
+	X(STUCK, "stuck", "an undo waits for something that does not come")
 
 enum mutation {
 	MUTATE_NOTHING,
@@ -96,10 +96,12 @@ struct part {
 /* --- events --- */
 
 #define EVENT_TABLE(X)                                                                             \
-	X(DELIVER) X(PART_START) X(PART_KILL) X(TICK) X(BELL) X(ACT) X(OPERATE) X(FAULT) X(CALM)   \
-	X(QUIET) X(PROC_UP) X(PROC_CRASH) X(PROC_HANG) X(PROC_UNHANG) X(PROC_FLAP) X(PROC_EXIT)    \
-	X(PROC_KILL) X(RESTART) X(PROBE) X(PROBE_LATE) X(DRAIN_OVER) X(ARRIVE) X(READ) X(ANSWER) X(BROKE)\
-	X(TIMEOUT) X(RETRY) X(LEAVE) X(WAIT_OVER) X(DISK_OK)
+	X(DELIVER)                                                                                 \
+	X(PART_START)                                                                              \
+	X(PART_KILL) X(TICK) X(BELL) X(ACT) X(OPERATE) X(FAULT) X(CALM) X(QUIET) X(PROC_UP)        \
+	    X(PROC_CRASH) X(PROC_HANG) X(PROC_UNHANG) X(PROC_FLAP) X(PROC_EXIT) X(PROC_KILL)       \
+		X(RESTART) X(PROBE) X(PROBE_LATE) X(DRAIN_OVER) X(ARRIVE) X(READ) X(ANSWER)        \
+		    X(BROKE) X(TIMEOUT) X(RETRY) X(LEAVE) X(WAIT_OVER) X(DISK_OK)
 
 enum event_type {
 #define X(name) E_##name,
@@ -225,8 +227,9 @@ struct store {
 
 struct controller {
 	bool synced, pending_act[SIM_APPS];
-	bool touched[SIM_APPS]; /* configuration that the table has to follow */
-	uint32_t crash_in; /* lines until it dies; 0: not planned */
+	uint32_t wanted_least[SIM_APPS]; /* instances, since the last table */
+	bool touched[SIM_APPS];		 /* configuration that the table has to follow */
+	uint32_t crash_in;		 /* lines until it dies; 0: not planned */
 	uint64_t keeper_boot, next_unit, next_change, generation, published;
 	struct saved app[SIM_APPS];
 	uint64_t wake[SIM_APPS];
@@ -280,9 +283,9 @@ struct request {
 struct options {
 	uint64_t seed;
 	uint32_t apps, calm_ms, fault_ms, operate_ms;
-	bool liveness;
+	bool liveness, crash_loop;
 	bool kill_controller, crash_lines, hang_controller, kill_router, hang_router, kill_procs,
-		hang_procs, disk, keeper_restart, slow_messages;
+	    hang_procs, disk, keeper_restart, slow_messages;
 };
 
 struct sim {
@@ -303,7 +306,7 @@ struct sim {
 	struct store store;
 	struct controller ctl;
 	struct sim_table table[SIM_TABLES];
-	uint64_t last_table; /* generation that was published last */
+	uint64_t last_table;   /* generation that was published last */
 	struct rollout before; /* room for the checker */
 	struct numbers numbers;
 	struct router router;
@@ -312,11 +315,16 @@ struct sim {
 	uint8_t executed[SIM_SERIALS];
 	uint64_t post[SIM_SERIALS / 64]; /* which are POSTs; outlives the request */
 	uint64_t calm_at, arrive_until;
-	uint64_t count_requests, count_changes;
+	uint64_t count_requests, count_changes, count_lines;
+	uint64_t die_at_line;
+	uint32_t reached[ROLLOUT_PHASE_COUNT][2][4]; /* phase, undoing: orders that came in it */
+	uint64_t slowest_rest_ms;
 };
 
 /* world.c */
 void sim_init(struct sim *s, uint64_t seed, enum mutation m, bool trace);
+/* The same, without any fault but one: the controller dies at its line `line` (0: never). */
+void sim_init_line(struct sim *s, uint64_t seed, uint64_t line, bool trace);
 bool sim_run(struct sim *s); /* false: a rule was broken; s->why says which */
 uint64_t sim_random(struct sim *s);
 uint32_t sim_between(struct sim *s, uint32_t lo, uint32_t hi); /* both included */
@@ -381,8 +389,13 @@ void router_take_table(struct sim *s, uint64_t generation);
 void router_event(struct sim *s, const struct event *e);
 struct rt_target *router_target(struct sim *s, uint32_t app, uint64_t id);
 void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health_event ev);
-/* The state of the app may have changed; `freed`: a place at a target became free. */
-void router_settle(struct sim *s, uint32_t app, bool freed);
+/* The state of the app may have changed. */
+enum settle_why {
+	SETTLE_STATE, /* only that: the room is looked at when hold_set() says so */
+	SETTLE_MORE,  /* there is a new table */
+	SETTLE_FREED, /* a place became free */
+};
+void router_settle(struct sim *s, uint32_t app, enum settle_why why);
 /* Sends it to a target, or lets it wait, or refuses it. */
 void router_dispatch(struct sim *s, uint32_t i);
 enum balance_verdict router_pick(struct sim *s, uint32_t app, const struct request *q,
@@ -402,6 +415,7 @@ void operators_event(struct sim *s, const struct event *e);
 /* check.c */
 void check_step(struct sim *s, uint32_t app, const struct rollout *before,
 		const struct rollout *after, const struct rollout_event *ev);
+void check_order_saved(struct sim *s, uint32_t app, const struct rollout_unit *u);
 void check_table(struct sim *s, const struct sim_table *before, const struct sim_table *after);
 void check_spawn(struct sim *s, uint32_t app, uint32_t release, uint64_t unit);
 void check_stop(struct sim *s, const struct inst *in);

@@ -11,7 +11,8 @@
 /* Units that are not there need not be copied. */
 void store_copy(struct rollout *to, const struct rollout *from)
 {
-	memcpy(to, from, offsetof(struct rollout, units) + from->unit_count * sizeof(from->units[0]));
+	memcpy(to, from,
+	       offsetof(struct rollout, units) + from->unit_count * sizeof(from->units[0]));
 }
 
 static void history(struct sim *s, uint32_t app, uint64_t begun, const struct rollout_result *res)
@@ -26,8 +27,7 @@ static void history(struct sim *s, uint32_t app, uint64_t begun, const struct ro
 		sim_broken(s, "change %llu began twice", (unsigned long long)begun);
 	if (begun)
 		s->count_changes++;
-	if (!res->ended ||
-	    (sim_mutated(s, MUTATE_NO_END) && res->outcome == ROLLOUT_SUPERSEDED))
+	if (!res->ended || (sim_mutated(s, MUTATE_NO_END) && res->outcome == ROLLOUT_SUPERSEDED))
 		return;
 	sim_say(s, "change %llu of app %u: %s %s", (unsigned long long)res->ended, app,
 		rollout_outcome_name(res->outcome), res->reason);

@@ -157,9 +157,9 @@ static enum part_id part_of(const struct event *e)
 {
 	switch ((enum event_type)e->type) {
 	case E_DELIVER:
-		return e->a == CH_TO_CONTROLLER ? P_CONTROLLER :
-		       e->a == CH_TO_ROUTER	? P_ROUTER :
-						  P_COUNT;
+		return e->a == CH_TO_CONTROLLER ? P_CONTROLLER
+		       : e->a == CH_TO_ROUTER	? P_ROUTER
+						: P_COUNT;
 	case E_TICK:
 	case E_BELL:
 	case E_ACT:
@@ -266,7 +266,7 @@ static void dispatch(struct sim *s, const struct event *e)
 	}
 }
 
-void sim_init(struct sim *s, uint64_t seed, enum mutation m, bool trace)
+static void init(struct sim *s, uint64_t seed)
 {
 	uint64_t z = seed;
 
@@ -278,14 +278,16 @@ void sim_init(struct sim *s, uint64_t seed, enum mutation m, bool trace)
 		x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
 		s->rng[i] = x ^ (x >> 31);
 	}
-	s->mutation = m;
-	s->trace = trace;
 	s->now = 1000000; /* as on a machine that has been up for a while */
 	s->hash = 0xcbf29ce484222325u;
 	s->next_pid = 100;
 	s->store.next_unit = 1;
 	options_expand(s, seed);
-	if (trace)
+}
+
+static void begin(struct sim *s)
+{
+	if (s->trace)
 		options_print(s);
 	keeper_boot(s);
 	for (uint32_t i = 0; i < s->o.apps; i++) {
@@ -294,6 +296,31 @@ void sim_init(struct sim *s, uint64_t seed, enum mutation m, bool trace)
 	}
 	sim_at(s, s->now + sim_between(s, 500, 5000), E_FAULT, 0, 0, 0);
 	sim_at(s, s->now + s->o.calm_ms, E_CALM, 0, 0, 0);
+}
+
+void sim_init(struct sim *s, uint64_t seed, enum mutation m, bool trace)
+{
+	init(s, seed);
+	s->mutation = m;
+	s->trace = trace;
+	begin(s);
+}
+
+void sim_init_line(struct sim *s, uint64_t seed, uint64_t line, bool trace)
+{
+	struct options o;
+
+	init(s, seed);
+	o = s->o;
+	s->o = (struct options){.seed = seed,
+				.apps = 1,
+				.calm_ms = MIN(o.calm_ms, 20000u),
+				.fault_ms = o.fault_ms,
+				.operate_ms = MIN(o.operate_ms, 2500u),
+				.liveness = true};
+	s->die_at_line = line;
+	s->trace = trace;
+	begin(s);
 }
 
 bool sim_run(struct sim *s)

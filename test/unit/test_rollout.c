@@ -18,7 +18,7 @@ static void step(struct rollout_event ev)
 
 static void look(void)
 {
-	step((struct rollout_event){ROLLOUT_LOOK});
+	step((struct rollout_event){.type = ROLLOUT_LOOK});
 }
 
 static void deploy(uint32_t release)

@@ -162,6 +162,15 @@ static void a_full_up_one_is_waited_for_rather_than_an_unknown_one_tried(void **
 	assert_int_equal(balance_pick(targets, 4, 1, 0, &taken), BALANCE_FULL);
 }
 
+static void one_that_broke_is_better_than_waiting_for_a_full_one(void **state)
+{
+	targets[0].tried = true;
+	for (int i = 1; i < 4; i++)
+		targets[i].outstanding = 1;
+	assert_int_equal(balance_pick(targets, 4, 1, 0, &taken), BALANCE_PICKED);
+	assert_int_equal(taken, 0);
+}
+
 static void one_that_broke_under_the_request_comes_last(void **state)
 {
 	targets[0].tried = targets[1].tried = true;
@@ -345,6 +354,7 @@ int main(void)
 		cmocka_unit_test_setup(a_full_up_one_is_waited_for_rather_than_an_unknown_one_tried,
 				       four_that_are_up),
 		cmocka_unit_test_setup(one_that_broke_under_the_request_comes_last, four_that_are_up),
+		cmocka_unit_test_setup(one_that_broke_is_better_than_waiting_for_a_full_one, four_that_are_up),
 		cmocka_unit_test(what_was_never_written_goes_to_another_as_often_as_it_takes),
 		cmocka_unit_test(each_part_of_the_proof_that_it_is_unread_is_needed),
 		cmocka_unit_test(get_is_tried_once_more_and_never_after_two_deaths),

@@ -3,78 +3,80 @@
 
 #include "core/supervise.h"
 
-/* Ends `times` times in a row, each at once after its start; returns the last pause. */
-static uint64_t crash(struct supervise *s, const struct supervise_rule *rule, uint32_t random,
-		      int times)
-{
-	uint64_t pause = 0;
+static struct supervise s;
+static uint64_t now;
 
-	for (int i = 0; i < times; i++) {
-		supervise_started(s, 1000);
-		pause = supervise_ended(s, rule, random, 1001);
+/* Starts, runs for ran_ms, ends; returns the pause. */
+static uint64_t run(const struct supervise_rule *rule, uint64_t ran_ms, uint32_t random)
+{
+	supervise_started(&s, now);
+	now += ran_ms;
+	return supervise_ended(&s, rule, random, now);
+}
+
+static int fresh(void **state)
+{
+	s = (struct supervise){0};
+	now = 5000;
+	return 0;
+}
+
+static void pauses_double_up_to_the_ceiling_and_stay_there(void **state)
+{
+	uint64_t want = 1000;
+
+	for (int i = 0; i < 200; i++) {
+		assert_int_equal(run(&supervise_instance, 10, 0), want);
+		want = MIN(want * 2, 300000);
 	}
-	return pause;
 }
 
-static void the_pause_of_an_instance_doubles_from_1_s_to_5_min(void **state)
+static void jitter_takes_a_quarter_at_most_and_never_all(void **state)
 {
-	const uint64_t want[] = {1000,	2000,	4000,	8000,	16000, 32000,
-				 64000, 128000, 256000, 300000, 300000};
-	struct supervise s = {0};
+	for (int i = 0; i < 20; i++) {
+		struct supervise before = s;
+		uint64_t longest = run(&supervise_instance, 10, 0), shortest;
 
-	for (size_t i = 0; i < ARRAY_LEN(want); i++)
-		assert_int_equal(crash(&s, &supervise_instance, 0, 1), want[i]);
+		s = before;
+		shortest = run(&supervise_instance, 10, UINT32_MAX);
+		assert_in_range(shortest, longest - longest / 4, longest - 1);
+	}
 }
 
-static void it_never_gives_up_and_never_overflows(void **state)
+static void a_healthy_spell_is_answered_at_once_and_starts_over(void **state)
 {
-	struct supervise s = {.quick_ends = UINT32_MAX - 2};
-
 	for (int i = 0; i < 5; i++)
-		assert_int_equal(crash(&s, &supervise_instance, 0, 1), 300000);
-	assert_int_equal(s.quick_ends, UINT32_MAX);
+		run(&supervise_instance, 10, 0);
+	assert_int_equal(run(&supervise_instance, 60000, 0), 0);
+	assert_int_equal(run(&supervise_instance, 59999, 0), 1000);
 }
 
-static void jitter_takes_away_up_to_a_quarter(void **state)
+static void parts_have_three_ends_free_then_short_pauses(void **state)
 {
-	struct supervise s = {0};
-
-	assert_int_equal(crash(&s, &supervise_instance, 0x8000, 1), 1000 - 125);
-	s = (struct supervise){0};
-	assert_int_equal(crash(&s, &supervise_instance, 0xffff, 1), 1000 - 249);
-	s = (struct supervise){0};
-	assert_int_equal(crash(&s, &supervise_instance, 0xffff0000, 1), 1000); /* low bits count */
-}
-
-static void a_healthy_spell_starts_over_and_its_end_is_answered_at_once(void **state)
-{
-	struct supervise s = {0};
-
-	crash(&s, &supervise_instance, 0, 5);
-	supervise_started(&s, 5000);
-	assert_int_equal(supervise_ended(&s, &supervise_instance, 0, 5000 + 59999), 32000);
-	supervise_started(&s, 5000);
-	assert_int_equal(supervise_ended(&s, &supervise_instance, 0, 5000 + 60000), 0);
-	assert_int_equal(crash(&s, &supervise_instance, 0, 1), 1000);
-}
-
-static void a_part_is_started_at_once_three_times_then_from_100_ms_to_5_s(void **state)
-{
-	const uint64_t want[] = {0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
-	struct supervise s = {0};
+	static const uint64_t want[] = {0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
 
 	for (size_t i = 0; i < ARRAY_LEN(want); i++)
-		assert_int_equal(crash(&s, &supervise_part, 0, 1), want[i]);
+		assert_int_equal(run(&supervise_part, 999, 0), want[i]);
+	assert_int_equal(run(&supervise_part, 1000, 0), 0);
+	assert_int_equal(run(&supervise_part, 0, 0), 0);
+}
+
+static void it_never_gives_up(void **state)
+{
+	s.quick_ends = UINT32_MAX - 1;
+	assert_int_equal(run(&supervise_instance, 0, 0), 300000);
+	assert_int_equal(run(&supervise_instance, 0, 0), 300000);
+	assert_int_equal(s.quick_ends, UINT32_MAX);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(the_pause_of_an_instance_doubles_from_1_s_to_5_min),
-	    cmocka_unit_test(it_never_gives_up_and_never_overflows),
-	    cmocka_unit_test(jitter_takes_away_up_to_a_quarter),
-	    cmocka_unit_test(a_healthy_spell_starts_over_and_its_end_is_answered_at_once),
-	    cmocka_unit_test(a_part_is_started_at_once_three_times_then_from_100_ms_to_5_s),
+		cmocka_unit_test_setup(pauses_double_up_to_the_ceiling_and_stay_there, fresh),
+		cmocka_unit_test_setup(jitter_takes_a_quarter_at_most_and_never_all, fresh),
+		cmocka_unit_test_setup(a_healthy_spell_is_answered_at_once_and_starts_over, fresh),
+		cmocka_unit_test_setup(parts_have_three_ends_free_then_short_pauses, fresh),
+		cmocka_unit_test_setup(it_never_gives_up, fresh),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
