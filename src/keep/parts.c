@@ -29,7 +29,7 @@ void part_tell(struct part_proc *p)
 {
 	struct msg_part m = {.part = p->part,
 			     .state = p->state,
-			     .pid = p->child.pid,
+			     .pid = p->part == PART_KEEPER ? getpid() : p->child.pid,
 			     .starts = p->starts,
 			     .since_wall_ms = p->since_wall_ms};
 

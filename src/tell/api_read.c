@@ -211,20 +211,14 @@ void tell_release(struct call *c, json_t *body)
 
 void tell_object(struct call *c, json_t *body)
 {
-	char piece[65536];
 	struct err e;
-	ssize_t n;
 	CLEANUP_FD int fd = store_object_open(c->t->ship->store, c->arg[0], &e);
 
 	if (fd < 0) {
 		tell_answer_err(c, &e);
 		return;
 	}
-	server_begin(c->r, 200, "application/octet-stream");
-	while ((n = read(fd, piece, sizeof(piece))) > 0)
-		if (!server_write(c->r, piece, (size_t)n))
-			return; /* a reader too slow for it is cut by the server */
-	server_end(c->r);
+	server_answer_file(c->r, "application/octet-stream", TAKE_FD(fd));
 }
 
 /* Sends what came to the file since the last look; a rotated file is begun anew. */
@@ -233,9 +227,10 @@ static void tail_more(struct loop_timer *t)
 	struct call *c = container_of(t, struct call, tail);
 	char piece[65536], path[900];
 	struct stat here, now;
-	ssize_t n;
+	ssize_t n = 0;
 
-	while ((n = read(c->tail_fd, piece, sizeof(piece))) > 0)
+	/* In pieces, so that a long backlog is not more than the server lets wait. */
+	for (int i = 0; i < 16 && (n = read(c->tail_fd, piece, sizeof(piece))) > 0; i++)
 		if (!server_write(c->r, piece, (size_t)n))
 			return;
 	snprintf(path, sizeof(path), "%s/log/%s.log", c->t->ship->dir, c->arg[0]);
@@ -270,8 +265,6 @@ void tell_logs(struct call *c, json_t *body)
 	struct ship_app *a;
 	uint32_t lines = 100;
 	struct err e;
-	ssize_t n;
-	char piece[65536];
 
 	if (tell_app(c, &a) < 0)
 		return;
@@ -288,16 +281,13 @@ void tell_logs(struct call *c, json_t *body)
 		c->tail_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	else
 		seek_lines(c->tail_fd, lines);
-	server_begin(c->r, 200, "text/plain; charset=utf-8");
-	if (server_param(c->r, "follow", number, sizeof(number)) && number[0] == '1') {
-		c->tail.on_time = tail_more;
-		tail_more(&c->tail);
+	if (!server_param(c->r, "follow", number, sizeof(number)) || number[0] != '1') {
+		server_answer_file(c->r, "text/plain; charset=utf-8", TAKE_FD(c->tail_fd));
 		return;
 	}
-	while ((n = read(c->tail_fd, piece, sizeof(piece))) > 0)
-		if (!server_write(c->r, piece, (size_t)n))
-			return;
-	server_end(c->r);
+	server_begin(c->r, 200, "text/plain; charset=utf-8");
+	c->tail.on_time = tail_more;
+	tail_more(&c->tail);
 }
 
 static void limit(json_t *list, const char *name, const char *what, uint64_t bound, uint64_t used,

@@ -207,7 +207,7 @@ json_t *tell_target_json(struct ship_app *a, const struct ship_target *x)
 json_t *tell_app_json(struct ship_app *a)
 {
 	const struct ship_release *now = ship_release(a, a->rollout.current.release);
-	json_t *units = json_array(), *targets = json_array(), *o;
+	json_t *units = json_array(), *targets = json_array(), *receipt = json_object(), *o;
 	char current[96], before[96];
 	struct ship_receipt r;
 	struct tell_status_of s;
@@ -235,5 +235,7 @@ json_t *tell_app_json(struct ship_app *a)
 		      (json_int_t)r.failed, "p50_ms", (double)r.p50_us / 1000, "p99_ms",
 		      (double)r.p99_us / 1000, "instances", units, "targets", targets);
 	ensure(o);
+	ship_receipt_json(&r, receipt);
+	json_object_set_new(o, "receipt", receipt);
 	return o;
 }
