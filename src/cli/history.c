@@ -9,28 +9,58 @@
 
 /* --- records --- */
 
-/* The data of a record in a line: what is known by name first, else all of it. */
-static void add_what(const json_t *data, struct buf *out)
+static bool is_kind(const json_t *record, const char *kind)
 {
-	static const char *const keys[] = {"to",      "release", "target", "name",
-					   "outcome", "reason",	 "why"};
-	size_t before = out->len;
+	return strcmp(field_text(record, "kind"), kind) == 0;
+}
 
-	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-		const char *text = field_text(data, keys[i]);
+/* A change is shown once: by its end, or by its newest record while it goes on. */
+static bool is_told_later(const json_t *records, size_t i)
+{
+	const json_t *r = json_array_get(records, i);
+	uint64_t change = field_count(json_object_get(r, "data"), "change");
 
-		if (!*text)
-			continue;
-		if (strcmp(keys[i], "why") == 0)
-			buf_addf(out, "%s\"%s\"", out->len > before ? ", " : "", text);
-		else
-			buf_addf(out, "%s%s", out->len > before ? ", " : "", text);
+	if (strncmp(field_text(r, "kind"), "change.", 7) != 0 || is_kind(r, "change.end"))
+		return false;
+	for (size_t k = i + 1; k < json_array_size(records); k++) {
+		const json_t *o = json_array_get(records, k);
+
+		if (strncmp(field_text(o, "kind"), "change.", 7) == 0 &&
+		    field_count(json_object_get(o, "data"), "change") == change)
+			return true;
 	}
-	if (out->len == before && json_object_size(data)) {
-		CLEANUP_FREE char *all = json_dumps(data, JSON_COMPACT);
+	return false;
+}
 
-		buf_addf(out, "%.160s", all ? all : "");
-	}
+static void add_change(const json_t *data, struct buf *out)
+{
+	char span[SHOW_TEXT], requests[SHOW_TEXT];
+
+	if (*field_text(data, "from"))
+		buf_addf(out, "%s -> ", field_text(data, "from"));
+	buf_addf(out, "%s: %s", field_text(data, "to"), field_text(data, "outcome"));
+	if (*field_text(data, "reason"))
+		buf_addf(out, " (%s)", field_text(data, "reason"));
+	if (strcmp(field_text(data, "outcome"), "running") != 0)
+		buf_addf(out, " in %s, %llu of %s requests failed",
+			 show_ms((double)field_count(data, "ms"), span),
+			 (unsigned long long)field_count(data, "failed"),
+			 show_count(field_count(data, "requests"), requests));
+}
+
+/* The data of a record in a line. */
+static void add_what(const json_t *record, struct buf *out)
+{
+	const json_t *data = json_object_get(record, "data");
+
+	if (strncmp(field_text(record, "kind"), "change.", 7) == 0)
+		add_change(data, out);
+	else if (*field_text(data, "target"))
+		buf_adds(out, field_text(data, "target"));
+	else if (*field_text(data, "config"))
+		buf_addf(out, "%s is now %.12s", field_text(data, "path"), field_text(data, "config"));
+	if (*field_text(data, "why"))
+		buf_addf(out, "%s\"%s\"", out->len ? "; " : "", field_text(data, "why"));
 }
 
 static void show_records(const struct cli *c, const json_t *records, struct buf *out)
@@ -42,12 +72,15 @@ static void show_records(const struct cli *c, const json_t *records, struct buf 
 	for (size_t i = 0; i < json_array_size(records); i++) {
 		const json_t *r = json_array_get(records, i), *data = json_object_get(r, "data");
 		CLEANUP_BUF struct buf what = {0};
+		bool change = strncmp(field_text(r, "kind"), "change.", 7) == 0;
 		char when[SHOW_TEXT];
 
-		add_what(data, &what);
+		if (is_told_later(records, i))
+			continue;
+		add_what(r, &what);
 		show_cell(&t, "%llu", (unsigned long long)field_count(r, "seq"));
 		show_cell(&t, "%s", show_time(field_text(r, "time"), when));
-		show_cell(&t, "%s", field_text(r, "kind"));
+		show_cell(&t, "%s", field_text(change ? data : r, "kind"));
 		show_cell(&t, "%s", *field_text(r, "app") ? field_text(r, "app") : "-");
 		show_cell(&t, "%s", *field_text(data, "who") ? field_text(data, "who") : "-");
 		show_cell(&t, "%s", buf_str(&what));

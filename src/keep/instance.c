@@ -150,7 +150,6 @@ static void start(struct instance *in)
 		return;
 	}
 	in->group_pid = pid;
-	in->reason[0] = '\0';
 	if (loop_io_add(&k->loop, &in->setup_io, setup, EPOLLIN) < 0)
 		close(setup);
 	enter(in, INSTANCE_STARTING);

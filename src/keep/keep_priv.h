@@ -47,7 +47,8 @@ struct part_proc {
 	bool was_ready; /* since the keeper started */
 	bool ending;	/* was asked to */
 	bool suspected;
-	char reason[MSG_REASON];
+	char killed_for[MSG_REASON]; /* why it is being killed; "" when it is not */
+	char reason[MSG_REASON];     /* of its last end, or why it cannot start */
 };
 
 /* --- listening sockets --------------------------------------------------- */

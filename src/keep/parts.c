@@ -163,7 +163,6 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 	switch (m->type) {
 	case MSG_READY:
 		p->was_ready = true;
-		p->reason[0] = '\0';
 		if (p->state != PART_STATE_UP)
 			set_state(p, PART_STATE_UP);
 		keep_serve_ready(p->keeper);
@@ -199,7 +198,7 @@ void part_kill(struct part_proc *p, const char *reason)
 	msg_channel_close(&p->channel);
 	if (!p->child.pid)
 		return;
-	util_copy(p->reason, sizeof(p->reason), reason);
+	util_copy(p->killed_for, sizeof(p->killed_for), reason);
 	kill(p->child.pid, SIGKILL);
 }
 
@@ -244,9 +243,9 @@ static void on_exit_of_part(struct loop_child *child, int status)
 	msg_channel_close(&p->channel);
 	loop_timer_stop(&k->loop, &p->silent);
 	part_says_end(status, k->loop.now_ms - p->supervise.started_ms, text, sizeof(text));
-	util_copy(why, sizeof(why), p->reason);
-	if (!why[0])
-		util_copy(p->reason, sizeof(p->reason), text);
+	util_copy(why, sizeof(why), p->killed_for);
+	p->killed_for[0] = '\0';
+	snprintf(p->reason, sizeof(p->reason), "%.90s%s%.100s", text, why[0] ? ": " : "", why);
 	set_state(p, PART_STATE_DOWN);
 	keep_reap_strangers(k);
 	if (k->phase != KEEP_RUNS) {
@@ -309,7 +308,6 @@ void part_start(struct part_proc *p)
 	supervise_started(&p->supervise, k->loop.now_ms);
 	p->starts++;
 	p->suspected = false;
-	p->reason[0] = '\0';
 	if (msg_channel_open(&p->channel, &k->loop, ends[0]) < 0) {
 		close(ends[0]);
 		part_kill(p, "no memory for its channel");

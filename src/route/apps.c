@@ -210,4 +210,5 @@ void apps_take(struct thread *t, struct view *v)
 		if (!list_empty(&t->apps[i]->waiting))
 			wait_look(t->apps[i]);
 	atomic_store(&t->n->generation, t->table->generation);
+	bell_ring(t->r->controller_bell); /* what drains may be empty already */
 }

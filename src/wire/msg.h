@@ -173,7 +173,8 @@ struct msg_instance {
 	int32_t wait_status;	/* of the last end, as waitpid() gives it */
 	uint64_t since_wall_ms; /* of this state */
 	uint64_t next_wall_ms;	/* INSTANCE_WAITING: when it starts again */
-	char reason[MSG_REASON]; /* "exited with status 1 after 40 ms", "cannot run 'x': ..." */
+	char reason[MSG_REASON]; /* of its last end: "exited with status 1 after 40 ms", or why it
+				    cannot start: "cannot run 'x': ..."; "" when there was none */
 };
 
 enum part_state { PART_STATE_STARTING, PART_STATE_UP, PART_STATE_DOWN };
