@@ -22,9 +22,25 @@
  */
 #include <string.h>
 
+#include "base/util.h"
 #include "cli/cli.h"
+#include "control/controller.h"
+#include "logger/logger.h"
+#include "route/router.h"
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} parts[] = {
+	{"_router", router_main},
+	{"_controller", controller_main},
+	{"_logger", logger_main},
+};
 
 int main(int argc, char **argv)
 {
+	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(parts); i++)
+		if (strcmp(argv[1], parts[i].name) == 0)
+			return parts[i].run(argc, argv);
 	return cli_main(argc, argv);
 }
