@@ -25,6 +25,7 @@
 #include "base/util.h"
 #include "cli/cli.h"
 #include "control/controller.h"
+#include "keep/keep.h"
 #include "logger/logger.h"
 #include "route/router.h"
 
@@ -37,10 +38,16 @@ static const struct {
 	{"_logger", logger_main},
 };
 
+static int serve(const char *conf_path, const char *state_dir)
+{
+	return keep_serve(&(struct keep_options){.conf_path = conf_path, .state_dir = state_dir});
+}
+
 int main(int argc, char **argv)
 {
 	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(parts); i++)
 		if (strcmp(argv[1], parts[i].name) == 0)
 			return parts[i].run(argc, argv);
+	cli_serve = serve;
 	return cli_main(argc, argv);
 }

@@ -65,19 +65,11 @@ int verb_check(struct cli *c, struct err *e)
 	return rc < 0 ? 2 : 0;
 }
 
+/* The file is not looked at here: the keeper parses nothing. The controller does, and when it refuses
+ * (and no configuration was in force before) everything ends with its words and status. */
 int verb_serve(struct cli *c, struct err *e)
 {
-	CLEANUP(conf_problems_free) struct conf_problems problems = {0};
-	CLEANUP(conf_freep) struct conf *conf = NULL;
-	int rc = load(c, &conf, &problems, e);
-
-	if (rc < 0 && problems.errors)
-		return err_set(e, ERR_INPUT, "%s has %u mistake%s: nothing was started", c->conf_path,
-			       problems.errors, problems.errors == 1 ? "" : "s");
-	if (rc < 0)
-		return rc;
 	ensure(cli_serve);
-	fflush(stderr);
 	return cli_serve(c->conf_path, c->state_dir);
 }
 
