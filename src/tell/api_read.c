@@ -75,6 +75,7 @@ static void follow(struct call *c, struct ship_app *a)
 		server_write(c->r, text, strlen(text));
 		server_write(c->r, "\n", 1);
 	}
+	c->change = a->change->number;
 	list_add_tail(&c->t->followers, &c->link);
 	c->t->follower_count++;
 }
