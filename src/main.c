@@ -24,8 +24,19 @@
 
 #include "base/util.h"
 #include "cli/cli.h"
+#include "control/controller.h"
 #include "keep/keep.h"
 #include "logger/logger.h"
+#include "route/router.h"
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} parts[] = {
+	{"_router", router_main},
+	{"_controller", controller_main},
+	{"_logger", logger_main},
+};
 
 static int serve(const char *conf_path, const char *state_dir)
 {
@@ -34,13 +45,6 @@ static int serve(const char *conf_path, const char *state_dir)
 
 int main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		int (*run)(int argc, char **argv);
-	} parts[] = {
-		{"_logger", logger_main},
-	};
-
 	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(parts); i++)
 		if (strcmp(argv[1], parts[i].name) == 0)
 			return parts[i].run(argc, argv);

@@ -72,7 +72,7 @@ const struct schema_row schema_rows[] = {
 	    .example = "[example.org, \"*.example.org\"]",
 	    .doc = "The names under which users reach it: exact, *.SUFFIX, or * for what no other app takes. "
 		   "The most specific wins. An app that is the only one may leave it out and gets *."),
-	ROW(APP(paths), "path", LIST, 1, 100, "/", .check = text_path, .example = "/api",
+	ROW(APP(paths), "path", LIST, 1, 100, "/", .check = text_route_path, .example = "/api",
 	    .doc = "Path prefixes that it answers; whole segments (/api takes /api/x and not /apix). The "
 		   "longest wins."),
 	ROW(APP(run), "run", TEXT, 1, 32768, NULL, .check = text_command,

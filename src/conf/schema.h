@@ -80,5 +80,5 @@ int schema_signal(const char *name);
 extern const char *const schema_signals[]; /* ends with NULL */
 
 /* The checks, in conf/text.c. */
-schema_check text_host, text_path, text_health_path, text_listen, text_admin, text_target,
+schema_check text_host, text_route_path, text_health_path, text_listen, text_admin, text_target,
 	text_network, text_name, text_data, text_command, text_group;

@@ -252,7 +252,7 @@ static const char *check_path(const char *text)
 	return NULL;
 }
 
-const char *text_path(char *text)
+const char *text_route_path(char *text)
 {
 	size_t len = strlen(text);
 	const char *why = check_path(text);

@@ -15,7 +15,6 @@
 
 #define HEADER "upstate-manifest 1\n"
 #define PATH_LEN_MAX 4095
-#define SIZE_MAX_FILE (UINT64_C(1) << 44) /* so that no sum overflows */
 
 struct key {
 	const char *path;
@@ -110,11 +109,7 @@ static bool parse_file(struct store_file *f, char *s)
 {
 	char *end;
 
-	if (*s < '0' || *s > '9' || (*s == '0' && s[1] != ' '))
-		return false;
-	errno = 0;
-	f->size = strtoull(s, &end, 10);
-	if (errno || f->size > SIZE_MAX_FILE || *end != ' ' || !store_is_hash(end + 1) ||
+	if (!store_parse_size(s, &end, &f->size) || *end != ' ' || !store_is_hash(end + 1) ||
 	    end[STORE_HASH] != ' ')
 		return false;
 	memcpy(f->hash, end + 1, STORE_HASH - 1);

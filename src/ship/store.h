@@ -67,32 +67,46 @@ int store_scan(const char *dir, struct store_manifest *ret,
 
 /* --- the controller's side --- */
 
-int store_open(const char *dir, struct store **ret, struct err *e); /* dir: DIR/store */
+/* dir: DIR/store. One process at a time opens it, because this removes what a crash left; its
+ * forked children may use it. */
+int store_open(const char *dir, struct store **ret, struct err *e);
 void store_close(struct store *s);
 
 /* Which files' contents are lacking: sets want[i] for each 'f' entry (first of each hash). */
 int store_missing(struct store *s, const struct store_manifest *m, bool *want, uint64_t *ret_bytes,
 		  struct err *e);
 
+/* -ERR_FULL when so many bytes more would leave less than the twentieth of the disk (at most 256 MiB) that
+ * deploys don't touch: whoever runs here must be able to write on. Contents are checked as they come;
+ * asking with what store_missing() said spares the sending. */
+int store_room(struct store *s, uint64_t bytes, struct err *e);
+
 /* Receiving contents as a stream: repeated "SHA256 SIZE x|-\n" + SIZE bytes. Fed with pieces as they
  * come; each object is hashed while written, and refused (-ERR_INPUT, named) when it differs. */
 struct store_intake;
 int store_intake_begin(struct store *s, struct store_intake **ret, struct err *e);
 int store_intake_feed(struct store_intake *in, const void *data, size_t len, struct err *e);
-/* Publishes what was received whole; a stream that ends in the middle of an object is an error. */
+/* Publishes what was received whole; a stream that ends in the middle of an object is an error. It waits
+ * for the disk: who must not wait forks a child that calls this and store_stage(), and
+ * calls store_intake_abort() when the child has ended, however it did. */
 int store_intake_end(struct store_intake *in, uint64_t *ret_objects, struct err *e); /* frees in */
 void store_intake_abort(struct store_intake *in);
 
 /* Makes DIR/store/trees/ID (hard links; copies when a link is refused with EMLINK) and verifies it: every
- * object re-hashed. Already there: verified only. May take a second: call it in a child process. */
+ * object re-hashed. Already there: verified only. An object found damaged is removed, so that the
+ * next deploy sends it anew. May take a second: call it in a child process. */
 int store_stage(struct store *s, const struct store_manifest *m, struct err *e);
 /* Compares the tree with its manifest: content, modes, links, nothing more, nothing less. -ERR_CORRUPT
  * names the first few differences. */
 int store_verify(struct store *s, const struct store_manifest *m, struct err *e);
-/* Writes the release into a new directory of the caller's choice (copies, for a person). */
+/* Writes the release into a new directory of the caller's choice (copies, for a person). Nothing is left of
+ * it on failure. */
 int store_export(struct store *s, const struct store_manifest *m, const char *dest, struct err *e);
 bool store_has_tree(struct store *s, const char *id);
 void store_tree_path(struct store *s, const char *id, char *ret, size_t size);
-/* Removes the tree, and then all objects that no tree holds (link count 1). */
+/* A descriptor to read the content of a file by its hash; -ERR_NOT_FOUND when it is not kept. */
+int store_object_open(struct store *s, const char *hash, struct err *e);
+/* Removes the tree; all right when it is gone already. */
 int store_drop_tree(struct store *s, const char *id, struct err *e);
+/* Removes the objects that no tree holds (link count 1): not between store_missing() and store_stage(). */
 int store_sweep(struct store *s, uint64_t *ret_freed, struct err *e);

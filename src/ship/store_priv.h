@@ -38,6 +38,14 @@ int store_write(int fd, const void *data, size_t len);
 /* "ab/cdef...", with an x at the end for an executable. */
 void store_object_name(const char *hash, bool executable, char ret[STORE_OBJECT]);
 bool store_is_hash(const char *s); /* begins with 64 lower-case hexadecimal digits */
+/* A decimal number as it is written in one way only; ret_end: behind it. */
+#define STORE_FILE_SIZE_MAX (UINT64_C(1) << 44) /* so that no sum overflows */
+bool store_parse_size(char *s, char **ret_end, uint64_t *ret);
+/* 1: it is there (with that size), 0: it is not. */
+int store_has_object(struct store *s, const char *hash, bool executable, uint64_t size,
+		     struct err *e);
+/* Returns r; when it says that the disk is full, adds what to do. */
+int store_told(struct store *s, int r, struct err *e);
 
 /* --- hashing --- */
 
@@ -93,9 +101,11 @@ bool walk_same(const struct stat *a, const struct stat *b); /* untouched between
 
 /* --- trees --- */
 
-/* Compares what is below the directory with the manifest; the files' modes are to be file_mode,
- * with the x bits for an executable. ret_damaged (may be NULL): sets [i] when i's content differs.
- */
+#define STORE_TMP 96
+void store_tmp_name(const char *id, char ret[STORE_TMP]); /* in trees/, of this process */
+#define STORE_OTHER_CONTENT "has other content"
+/* Compares what is below the directory with the manifest. ret_damaged (may be NULL): [i] tells
+ * whether the content of entry i differs. */
 int store_compare(int tree, const struct store_manifest *m, bool *ret_damaged, struct err *e);
-/* Removes parent/name and everything in it. */
+/* Removes parent/name and everything in it; all right when it is not there. */
 int store_remove_tree(int parent, const char *name, struct err *e);

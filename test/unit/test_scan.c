@@ -344,9 +344,10 @@ static void each_call_may_fail_and_nothing_leaks(void **state)
 	assert_true(calls < fail_at);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(a_tree_becomes_a_sorted_manifest),
 	    TEST(many_files_give_the_same_id_each_time_and_progress_is_told),
