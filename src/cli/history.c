@@ -9,22 +9,30 @@
 
 /* --- records --- */
 
-/* The data of a record in a line: what is known by name first, else all of it. */
+/* A hash is known by its first letters. */
+static int shown_len(const char *text)
+{
+	size_t len = strlen(text);
+
+	return len == 64 && strspn(text, "0123456789abcdef") == len ? 12
+								    : (int)MIN(len, (size_t)1000);
+}
+
+/* The data of a record in a line: what is known by name first, else all of its texts. */
 static void add_what(const json_t *data, struct buf *out)
 {
-	static const char *const keys[] = {"to",      "release", "target", "name",
-					   "outcome", "reason",	 "why"};
+	static const char *const keys[] = {"kind", "to",      "target", "name",
+					   "path", "outcome", "reason", "why"};
 	size_t before = out->len;
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 		const char *text = field_text(data, keys[i]);
+		const char *quote = strcmp(keys[i], "why") == 0 ? "\"" : "";
 
-		if (!*text)
+		if (!*text || strcmp(text, "running") == 0)
 			continue;
-		if (strcmp(keys[i], "why") == 0)
-			buf_addf(out, "%s\"%s\"", out->len > before ? ", " : "", text);
-		else
-			buf_addf(out, "%s%s", out->len > before ? ", " : "", text);
+		buf_addf(out, "%s%s%.*s%s", out->len > before ? ", " : "", quote, shown_len(text),
+			 text, quote);
 	}
 	if (out->len == before && json_object_size(data)) {
 		CLEANUP_FREE char *all = json_dumps(data, JSON_COMPACT);

@@ -218,7 +218,8 @@ static void add_numbers(const json_t *c, struct buf *out)
 {
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
-	buf_addf(out, ": %s requests, %s failed", show_count(field_count(c, "requests"), a),
+	buf_addf(out, ": %s request%s, %s failed", show_count(field_count(c, "requests"), a),
+		 field_count(c, "requests") == 1 ? "" : "s",
 		 show_count(field_count(c, "failed"), b));
 	if (field_count(c, "held"))
 		buf_addf(out, ", %s held (longest %s)", show_count(field_count(c, "held"), a),

@@ -422,13 +422,14 @@ def test_names_are_escaped_on_their_way(world):
 def test_history_tells_who_and_why(world):
     world.on("GET", "/v1/history", 200, {"head": {"seq": 2, "hash": "h"}, "records": [
         {"seq": 1, "time": "2026-11-22T01:00:00.000Z", "kind": "deploy.begin", "app": "shop", "prev": "", "hash": "",
-         "data": {"who": "ann", "to": "shop@2", "why": "new logo"}},
+         "data": {"who": "ann", "kind": "deploy", "to": "shop@2", "outcome": "running", "why": "new logo",
+                  "path": "ab" * 32}},
         {"seq": 2, "time": "2026-11-22T01:00:01.000Z", "kind": "config", "app": "", "prev": "", "hash": "",
          "data": {"odd": 1}}]})
     r = world.run("history", "shop", "--limit", "5")
     assert r.stdout == (
         "SEQ  TIME (UTC)           KIND          APP   WHO  WHAT\n"
-        "1    2026-11-22 01:00:00  deploy.begin  shop  ann  shop@2, \"new logo\"\n"
+        "1    2026-11-22 01:00:00  deploy.begin  shop  ann  deploy, shop@2, abababababab, \"new logo\"\n"
         "2    2026-11-22 01:00:01  config        -     -    {\"odd\":1}\n")
     assert world.server.asked[0][1] == "/v1/history?limit=5&app=shop"
     assert world.run("history", "--limit", "0").returncode == 2
