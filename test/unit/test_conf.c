@@ -5,7 +5,8 @@
  */
 #include "unit.h"
 
-#include "base/clock.h"
+#include <time.h>
+
 #include "conf/conf.h"
 
 static struct conf_problems problems;
@@ -637,7 +638,7 @@ static void a_small_file_cannot_ask_for_a_huge_table(void **state)
 static void ten_thousand_apps_are_read_within_a_second(void **state)
 {
 	CLEANUP_BUF struct buf text = {0};
-	uint64_t began;
+	clock_t began;
 	struct conf *c;
 
 	buf_adds(&text, "apps:\n");
@@ -649,15 +650,15 @@ static void ten_thousand_apps_are_read_within_a_second(void **state)
 		    "app%d\n"
 		    "    health: {path: /up, every: 2s}\n    hold: {wait: 5s}\n",
 		    i, i, i, i);
-	began = clock_ms();
+	began = clock(); /* of this process: the machine may be busy */
 	c = parse(buf_str(&text));
-	began = clock_ms() - began;
+	began = clock() - began;
 	assert_non_null(c);
 	assert_string_equal(conf_app(c, "app-9999")->hosts.items[1], "b9999.example.org");
 	conf_free(c);
-	print_message("10,000 apps, %zu bytes: %u ms\n", text.len, (unsigned)began);
+	print_message("10,000 apps, %zu bytes: %u ms\n", text.len, (unsigned)(began / (CLOCKS_PER_SEC / 1000)));
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__clang__) /* sanitizers make it slower */
-	assert_true(began < 1000);
+	assert_true(began < CLOCKS_PER_SEC);
 #endif
 }
 
