@@ -241,8 +241,8 @@ static int ship(struct cli *c, const struct store_manifest *m, struct err *e)
 	if (rc < 0)
 		return rc;
 	if (!c->values[OPTION_JSON]) {
-		printf("%s files, %s", show_count(field_count(answer, "files"), files),
-		       show_bytes(m->bytes, bytes));
+		printf("%s file%s, %s", show_count(field_count(answer, "files"), files),
+		       field_count(answer, "files") == 1 ? "" : "s", show_bytes(m->bytes, bytes));
 		printf("; %s to send (%s)\n",
 		       show_count(json_array_size(json_object_get(answer, "missing")), files),
 		       show_bytes(field_count(answer, "bytes"), bytes));

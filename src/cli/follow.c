@@ -24,11 +24,21 @@ struct follow {
 	struct progress progress;
 };
 
+/* As it happens a step comes as {"step", "ms"}, within the whole change as {"name", "at", "ms"}. */
+static const char *step_name(const json_t *step)
+{
+	return *field_text(step, "step") ? field_text(step, "step") : field_text(step, "name");
+}
+
 static bool is_known(const struct follow *f, const json_t *step)
 {
-	for (size_t i = 0; i < json_array_size(f->steps); i++)
-		if (json_equal(json_array_get(f->steps, i), step))
+	for (size_t i = 0; i < json_array_size(f->steps); i++) {
+		const json_t *known = json_array_get(f->steps, i);
+
+		if (field_count(known, "ms") == field_count(step, "ms") &&
+		    strcmp(step_name(known), step_name(step)) == 0)
 			return true;
+	}
 	return false;
 }
 
@@ -42,7 +52,7 @@ static void tell_step(struct follow *f, json_t *step)
 	if (f->c->values[OPTION_JSON])
 		return;
 	progress_end(&f->progress);
-	show_step(step, &out);
+	show_step(step_name(step), field_real(step, "ms"), &out);
 	cli_print(&out);
 	fflush(stdout);
 }
@@ -58,7 +68,7 @@ static void on_line(struct follow *f)
 			tell_step(f, json_array_get(steps, i));
 		json_decref(f->end);
 		f->end = json_incref(json);
-	} else if (json_object_get(json, "name")) {
+	} else if (*step_name(json)) {
 		tell_step(f, json);
 	}
 	json_decref(json);

@@ -15,10 +15,9 @@ static json_t *problems_json(const struct conf_problems *p)
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; i < p->len; i++)
-		json_array_append_new(
-		    list, json_pack("{s:i, s:i, s:b, s:s}", "line", (int)p->items[i].line, "column",
-				    (int)p->items[i].column, "warning", p->items[i].warning, "text",
-				    p->items[i].text));
+		json_array_append_new(list, json_pack("{s:i, s:i, s:b, s:s}", "line", (int)p->items[i].line,
+						      "column", (int)p->items[i].column, "warning",
+						      p->items[i].warning, "text", p->items[i].text));
 	return list;
 }
 
@@ -29,10 +28,9 @@ static int load(struct cli *c, struct conf **ret, struct conf_problems *problems
 	CLEANUP_BUF struct buf said = {0};
 
 	if (rc < 0 && !problems->errors && rc == -ERR_SYS && !c->values[OPTION_CONF])
-		return err_set(
-		    e, ERR_INPUT,
-		    "no configuration: neither ./upstate.yaml nor /etc/upstate/upstate.yaml "
-		    "can be read; `upstate init` writes a first one, -c FILE names another");
+		return err_set(e, ERR_INPUT,
+			       "no configuration: neither ./upstate.yaml nor /etc/upstate/upstate.yaml "
+			       "can be read; `upstate init` writes a first one, -c FILE names another");
 	if (rc < 0 && !problems->errors)
 		return rc;
 	conf_problems_print(problems, c->conf_path, &said);
@@ -91,8 +89,8 @@ int verb_init(struct cli *c, struct err *e)
 		unlink(path);
 		return -(int)e->code;
 	}
-	printf("%s is written; next: look into it, `upstate check -c %s`, `upstate serve -c %s`\n",
-	       path, path, path);
+	printf("%s is written; next: look into it, `upstate check -c %s`, `upstate serve -c %s`\n", path,
+	       path, path);
 	return 0;
 }
 
@@ -118,8 +116,8 @@ int verb_manual(struct cli *c, struct err *e)
 	else if (strcmp(page, "upstate.yaml.5") == 0 || strcmp(page, "upstate.yaml") == 0)
 		conf_manual(&out);
 	else
-		return err_set(e, ERR_INPUT,
-			       "there is no page '%.40s'; pages: upstate.1, upstate.yaml.5", page);
+		return err_set(e, ERR_INPUT, "there is no page '%.40s'; pages: upstate.1, upstate.yaml.5",
+			       page);
 	cli_print(&out);
 	return 0;
 }

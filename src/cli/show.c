@@ -199,13 +199,15 @@ void show_table_end(struct show_table *t, struct buf *out)
 
 /* --- changes --- */
 
-/* From its beginning to its last step, in milliseconds. */
+/* How long it took, in milliseconds; else from its beginning to its last step. */
 static double change_took(const json_t *change)
 {
 	const json_t *steps = json_object_get(change, "steps");
 	const json_t *last = json_array_get(steps, json_array_size(steps) - 1);
 	uint64_t from, to;
 
+	if (json_object_get(change, "ms"))
+		return field_real(change, "ms");
 	if (clock_parse(field_text(change, "when"), &from) &&
 	    clock_parse(field_text(last, "at"), &to) && to >= from)
 		return (double)(to - from);
@@ -216,13 +218,16 @@ static void add_numbers(const json_t *c, struct buf *out)
 {
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
-	buf_addf(out, ": %s requests, %s failed", show_count(field_count(c, "requests"), a),
+	buf_addf(out, ": %s request%s, %s failed", show_count(field_count(c, "requests"), a),
+		 field_count(c, "requests") == 1 ? "" : "s",
 		 show_count(field_count(c, "failed"), b));
 	if (field_count(c, "held"))
 		buf_addf(out, ", %s held (longest %s)", show_count(field_count(c, "held"), a),
 			 show_ms(field_real(c, "longest_ms"), b));
 	if (field_count(c, "retried"))
 		buf_addf(out, ", %s retried", show_count(field_count(c, "retried"), a));
+	if (field_count(c, "refused"))
+		buf_addf(out, ", %s refused", show_count(field_count(c, "refused"), a));
 	if (field_count(c, "slowed"))
 		buf_addf(out, ", %s slowed", show_count(field_count(c, "slowed"), a));
 	if (field_count(c, "requests"))
@@ -263,12 +268,12 @@ void show_receipt(const json_t *change, struct buf *out)
 	buf_addc(out, '\n');
 }
 
-void show_step(const json_t *step, struct buf *out)
+void show_step(const char *name, double ms, struct buf *out)
 {
 	char span[SHOW_TEXT];
 
-	buf_addf(out, "%9s  ", show_ms(field_real(step, "ms"), span));
-	show_clean(out, field_text(step, "name"));
+	buf_addf(out, "%9s  ", show_ms(ms, span));
+	show_clean(out, name);
 	buf_addc(out, '\n');
 }
 

@@ -45,7 +45,7 @@ void show_table_end(struct show_table *t, struct buf *out);
 /* "guestbook@13 done in 2.4 s: 1,532 requests, 0 failed, ..." and what that means for us. */
 void show_receipt(const json_t *change, struct buf *out);
 /* "   0.4 s  guestbook@13/1 serves" */
-void show_step(const json_t *step, struct buf *out);
+void show_step(const char *name, double ms, struct buf *out);
 /* done 0, undone 4, else 1. */
 int show_exit_status(const json_t *change);
 /* "[########------------]  40 %"; width: of the whole. */

@@ -177,7 +177,9 @@ int verb_limits(struct cli *c, struct err *e)
 		char text[SHOW_TEXT];
 
 		show_cell(&t, "%s", field_text(l, "name"));
-		show_cell(&t, "%s", show_count(field_count(l, "bound"), text));
+		show_cell(&t, "%s",
+			  field_count(l, "bound") ? show_count(field_count(l, "bound"), text)
+						  : "-");
 		show_cell(&t, "%s", show_count(field_count(l, "used"), text));
 		show_cell(&t, "%s", show_count(field_count(l, "overflowed"), text));
 		show_cell(&t, "%s", field_text(l, "what"));

@@ -92,8 +92,7 @@ static inline bool verbs_takes(const struct verbs_row *verb, enum verbs_option o
 }
 
 /* Parses the arguments after the program's name. A wrong word is ERR_INPUT with the right ones.
- * `help`,
- * `--help` and nothing at all come out as verb "help". */
+ * `help`, `--help` and nothing at all come out as verb "help". */
 int verbs_parse(int argc, char **argv, struct cli *ret, struct err *e);
 
 verbs_handler verb_serve, verb_check, verb_init, verb_deploy, verb_rollback, verb_abort,

@@ -9,6 +9,7 @@
 #include "conf/read.h"
 
 #define TARGETS_MAX 30000 /* core/table.h: TABLE_TARGETS_MAX */
+#define ROUTES_MAX 200000 /* so that a small file cannot ask for a huge table */
 
 struct claim { /* of a host and path, or of a data directory */
 	const struct conf_app *app;
@@ -85,6 +86,28 @@ static void check_hosts(struct checker *c, struct conf_app *app, const struct tr
 }
 
 /* --- between apps --- */
+
+/* Room for each host with each path, and each data directory. */
+static bool count_claims(struct checker *c, const struct tree_node *apps)
+{
+	uint64_t routes = 0;
+
+	for (uint32_t i = 0; i < c->conf->app_count; i++) {
+		const struct conf_app *app = &c->conf->apps[i];
+
+		/* Without hosts there will be one, "*". */
+		routes += (uint64_t)MAX(app->hosts.len, 1u) * app->paths.len;
+	}
+	if (routes > ROUTES_MAX) {
+		problem_error(
+		    c->problems, apps->line, apps->column,
+		    "the apps have %llu pairs of a host and a path in all; %u are possible",
+		    (unsigned long long)routes, ROUTES_MAX);
+		return false;
+	}
+	c->claim_cap = (size_t)routes + c->conf->app_count;
+	return true;
+}
 
 static struct claim *claim_new(struct checker *c, const struct conf_app *app, uint32_t line)
 {
@@ -189,10 +212,8 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 				      "'run: COMMAND'");
 		return;
 	}
-	for (i = 0; i < conf->app_count;
-	     i++) /* 1: a host and a data directory that are not listed */
-		c.claim_cap +=
-		    (size_t)MAX(conf->apps[i].hosts.len, 1u) * conf->apps[i].paths.len + 1;
+	if (!count_claims(&c, apps))
+		return;
 	c.claims = util_alloc(c.claim_cap * sizeof(*c.claims));
 	key = apps->value->first;
 	for (i = 0; i < conf->app_count; i++, key = key->next) {

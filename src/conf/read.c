@@ -92,6 +92,10 @@ static void unknown_key(struct reader *r, const struct tree_node *key, enum sche
 	CLEANUP_BUF struct buf said = {0}, list = {0};
 	size_t n = 0;
 
+	if (r->problems->len == CONF_PROBLEMS_MAX) { /* will only be counted: no need to search */
+		WRONG(r, key, "unknown key");
+		return;
+	}
 	buf_addf(&said, "unknown key '%.80s'", key->text);
 	if (prefix[0])
 		buf_addf(&said, " in %.*s", (int)strlen(prefix) - 1, prefix);

@@ -5,7 +5,8 @@
  */
 #include "unit.h"
 
-#include "base/clock.h"
+#include <time.h>
+
 #include "conf/conf.h"
 
 static struct conf_problems problems;
@@ -615,10 +616,29 @@ static void a_file_beyond_the_bound_is_refused(void **state)
 	refused(text, "f: error: the file is bigger than 16 MiB\n");
 }
 
+static void a_small_file_cannot_ask_for_a_huge_table(void **state)
+{
+	CLEANUP_BUF struct buf text = {0};
+
+	buf_adds(&text, "apps: {");
+	for (int app = 0; app < 3; app++) {
+		buf_addf(&text, "a%d: {run: x $PORT, hosts: [", app);
+		for (int i = 0; i < 1000; i++)
+			buf_addf(&text, "h%d-%d,", app, i);
+		buf_adds(&text, "], path: [");
+		for (int i = 0; i < 100; i++)
+			buf_addf(&text, "/p%d,", i);
+		buf_adds(&text, "]},");
+	}
+	buf_adds(&text, "}\n");
+	refused(buf_str(&text), "f:1:1: error: the apps have 300000 pairs of a host and a path in "
+				"all; 200000 are possible\n");
+}
+
 static void ten_thousand_apps_are_read_within_a_second(void **state)
 {
 	CLEANUP_BUF struct buf text = {0};
-	uint64_t began;
+	clock_t began;
 	struct conf *c;
 
 	buf_adds(&text, "apps:\n");
@@ -630,15 +650,15 @@ static void ten_thousand_apps_are_read_within_a_second(void **state)
 		    "app%d\n"
 		    "    health: {path: /up, every: 2s}\n    hold: {wait: 5s}\n",
 		    i, i, i, i);
-	began = clock_ms();
+	began = clock(); /* of this process: the machine may be busy */
 	c = parse(buf_str(&text));
-	began = clock_ms() - began;
+	began = clock() - began;
 	assert_non_null(c);
 	assert_string_equal(conf_app(c, "app-9999")->hosts.items[1], "b9999.example.org");
 	conf_free(c);
-	print_message("10,000 apps, %zu bytes: %u ms\n", text.len, (unsigned)began);
+	print_message("10,000 apps, %zu bytes: %u ms\n", text.len, (unsigned)(began / (CLOCKS_PER_SEC / 1000)));
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__clang__) /* sanitizers make it slower */
-	assert_true(began < 1000);
+	assert_true(began < CLOCKS_PER_SEC);
 #endif
 }
 
@@ -670,6 +690,7 @@ int main(void)
 	    cmocka_unit_test(problems_are_bounded_and_the_rest_is_counted),
 	    cmocka_unit_test(a_file_that_is_not_there_is_named),
 	    cmocka_unit_test(a_file_beyond_the_bound_is_refused),
+	    cmocka_unit_test(a_small_file_cannot_ask_for_a_huge_table),
 	    cmocka_unit_test(ten_thousand_apps_are_read_within_a_second),
 	};
 

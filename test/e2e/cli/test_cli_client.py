@@ -77,6 +77,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
+    def handle_error(self, request, client_address):
+        pass  # a client that left is what some tests are about
+
 
 class World:
     def __init__(self, folder):
@@ -281,7 +284,7 @@ def test_a_lost_connection_is_asked_again_and_no_step_is_told_twice(world):
     def follow(handler, body):
         calls.append(1)
         if len(calls) == 1:
-            handler.lines(DONE["steps"][:1], end=False)
+            handler.lines([{"step": "shop@2/1 is ready", "ms": 400}], end=False)
         elif len(calls) == 2:
             handler.close_connection = True
         else:
@@ -419,13 +422,14 @@ def test_names_are_escaped_on_their_way(world):
 def test_history_tells_who_and_why(world):
     world.on("GET", "/v1/history", 200, {"head": {"seq": 2, "hash": "h"}, "records": [
         {"seq": 1, "time": "2026-11-22T01:00:00.000Z", "kind": "deploy.begin", "app": "shop", "prev": "", "hash": "",
-         "data": {"who": "ann", "to": "shop@2", "why": "new logo"}},
+         "data": {"who": "ann", "kind": "deploy", "to": "shop@2", "outcome": "running", "why": "new logo",
+                  "path": "ab" * 32}},
         {"seq": 2, "time": "2026-11-22T01:00:01.000Z", "kind": "config", "app": "", "prev": "", "hash": "",
          "data": {"odd": 1}}]})
     r = world.run("history", "shop", "--limit", "5")
     assert r.stdout == (
         "SEQ  TIME (UTC)           KIND          APP   WHO  WHAT\n"
-        "1    2026-11-22 01:00:00  deploy.begin  shop  ann  shop@2, \"new logo\"\n"
+        "1    2026-11-22 01:00:00  deploy.begin  shop  ann  deploy, shop@2, abababababab, \"new logo\"\n"
         "2    2026-11-22 01:00:01  config        -     -    {\"odd\":1}\n")
     assert world.server.asked[0][1] == "/v1/history?limit=5&app=shop"
     assert world.run("history", "--limit", "0").returncode == 2
@@ -543,8 +547,6 @@ def test_init_and_check_work_alone(world):
     assert r.returncode == 2
     assert re.fullmatch(r"upstate.yaml:\d+:1: error: unknown key 'thread'; did you mean 'threads'\?\n"
                         r"upstate: upstate.yaml has 1 mistake\n", r.stderr)
-    r = world.run("serve")
-    assert r.returncode == 2 and "upstate.yaml has 1 mistake: nothing was started" in r.stderr
     r = world.run("check", "--json")
     assert r.returncode == 2 and json.loads(r.stdout)["problems"][0]["column"] == 1
     r = world.run("check", "-c", "nowhere.yaml")
