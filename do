@@ -1,44 +1,173 @@
 #!/bin/sh
-# The one entry point. `./do` alone lists the verbs.
+# The one entry point of the project. `./do` alone lists its verbs.
 set -eu
 cd "$(dirname "$0")"
 
-packages_build="gcc clang meson ninja-build pkg-config libsqlite3-dev libssl-dev libjansson-dev libyaml-dev
- libxml2-dev libcurl4-openssl-dev libseccomp-dev libcmocka-dev"
-packages_demo="python3-flask gunicorn newsboat"
-packages_test="python3-pytest curl puma uwsgi-core uwsgi-plugin-python3 nginx-light nodejs sqlite3 mandoc codespell
- shellcheck clang-format-14 libclang-rt-14-dev libfiu-dev fiu-utils git python3-websockets"
-packages_bench="haproxy nginx-light wrk"
+# Debian packages, by what needs them. One list: nothing else names a package.
+packages_build="gcc libc6-dev meson ninja-build pkg-config libsqlite3-dev libssl-dev libjansson-dev libyaml-dev
+libxml2-dev libcurl4-openssl-dev libseccomp-dev libcmocka-dev"
+packages_demo="python3 python3-flask gunicorn newsboat"
+packages_test="clang-14 python3-pytest python3-websockets curl git puma uwsgi-core uwsgi-plugin-python3 nginx-light
+nodejs sqlite3 mandoc codespell shellcheck"
+packages_full="libclang-rt-14-dev llvm-14 valgrind cppcheck clang-tidy-14 clang-format-14"
+packages_bench="haproxy nginx-light wrk procps"
+packages_fresh="debootstrap git"
 
-need() { # installs those of the packages that are missing
-	missing=""
-	for p in "$@"; do
-		dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -q '^installed' || missing="$missing $p"
-	done
-	[ -n "$missing" ] || return 0
-	echo "installing:$missing"
-	sudo=""
-	[ "$(id -u)" = 0 ] || sudo="sudo"
-	$sudo apt-get update -q >/dev/null
-	# shellcheck disable=SC2086
-	$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing >/dev/null
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-build() { # build DIRECTORY [meson options]
-	dir=$1
+need() { # installs those of the packages that are missing, and says which
+	missing=""
+	for p in "$@"; do
+		dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing="$missing $p"
+	done
+	[ -n "$missing" ] || return 0
+	echo "installing from Debian:$missing"
+	log=$(mktemp)
+	# shellcheck disable=SC2086
+	if ! { as_root apt-get update -q && as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
+		cat "$log"
+		echo "could not install:$missing" >&2
+		exit 1
+	fi
+	rm -f "$log"
+}
+
+build() { # build FOLDER [meson options]: configures once, then builds
+	folder=$1
 	shift
-	[ -f "$dir/build.ninja" ] || meson setup "$dir" "$@" >/dev/null
-	ninja -C "$dir" --quiet
+	if [ ! -f "$folder/build.ninja" ]; then
+		meson setup "$folder" "$@" >"/tmp/upstate-setup.$$" 2>&1 || {
+			cat "/tmp/upstate-setup.$$"
+			exit 1
+		}
+		rm -f "/tmp/upstate-setup.$$"
+	fi
+	ninja -C "$folder" --quiet
+}
+
+passed=0
+failed=0
+count() { # count RESULTS: adds the figures of a meson or pytest run
+	p=$(sed -n -e 's/^Ok: *\([0-9]*\).*/\1/p' -e 's/.*[^0-9]\([0-9][0-9]*\) passed.*/\1/p' "$1" | tail -1)
+	f=$(sed -n -e 's/^Fail: *\([0-9]*\).*/\1/p' -e 's/.*[^0-9]\([0-9][0-9]*\) failed.*/\1/p' "$1" | tail -1)
+	t=$(sed -n -e 's/^Timeout: *\([0-9]*\).*/\1/p' -e 's/.*[^0-9]\([0-9][0-9]*\) error.*/\1/p' "$1" | tail -1)
+	passed=$((passed + ${p:-0}))
+	failed=$((failed + ${f:-0} + ${t:-0}))
+}
+
+run_counted() { # run_counted NAME COMMAND...: shows the output of what fails
+	name=$1
+	shift
+	out=build/$name.out
+	echo "== $name"
+	if "$@" >"$out" 2>&1; then
+		count "$out"
+		tail -1 "$out"
+	else
+		before=$failed
+		count "$out"
+		[ "$failed" -gt "$before" ] || failed=$((failed + 1))
+		cat "$out"
+	fi
+}
+
+check_texts() {
+	codespell -q 3 -L "crate,ot,te,ser,fo" --skip "build*,*.yaml.bad" README.md docs src test bench examples
+	shellcheck -s sh do test/unit/*.sh
+	for page in upstate.1 upstate.yaml.5; do
+		build/upstate manual "$page" >"build/$page"
+		mandoc -T lint -W warning "build/$page"
+	done
+	# Calls that have no place in a daemon. strtok and friends keep hidden state; system() a shell.
+	if git grep -nE '\b(strcpy|strcat|sprintf|strtok|gmtime|localtime|system|atoi|gets)\(' -- 'src/*.c' 'src/*.h'; then
+		echo "these calls are banned" >&2
+		return 1
+	fi
+	echo "texts: 1 passed"
 }
 
 case "${1:-}" in
-build)
+demo) # the guestbook under load: deployed, rolled back, crashed, recovered (under 3 minutes)
+	# shellcheck disable=SC2086
+	need $packages_build $packages_demo
+	build build
+	shift
+	exec python3 examples/guestbook/demo.py "$@"
+	;;
+run) # the guestbook on http://127.0.0.1:8080, status on :8081, until Ctrl-C
+	# shellcheck disable=SC2086
+	need $packages_build $packages_demo
+	build build
+	shift
+	exec python3 examples/guestbook/demo.py --run "$@"
+	;;
+build) # build/upstate
+	# shellcheck disable=SC2086
 	need $packages_build
 	build build
 	echo "build/upstate"
 	;;
+check) # seconds: texts, banned calls, dependency rule, unit tests
+	# shellcheck disable=SC2086
+	need $packages_build $packages_test
+	build build
+	check_texts
+	meson test -C build --no-rebuild --suite unit --print-errorlogs
+	;;
+test) # what CI runs: both compilers, sanitizers, unit, simulator, corpora, end to end
+	# shellcheck disable=SC2086
+	need $packages_build $packages_demo $packages_test
+	build build --werror
+	CC=clang-14 build build-clang --werror
+	build build-asan --werror -Db_sanitize=address,undefined
+	run_counted texts check_texts
+	run_counted plain meson test -C build --no-rebuild --print-errorlogs
+	run_counted sanitized meson test -C build-asan --no-rebuild --print-errorlogs --no-suite sim --timeout-multiplier 4
+	run_counted end-to-end /usr/bin/python3 -m pytest -q -p no:cacheprovider --ignore test/e2e/router --ignore test/e2e/keeper --ignore test/e2e/cli test/e2e
+	echo "$passed passed, $failed failed"
+	[ "$failed" = 0 ]
+	;;
+full) # hours: fuzzers (10 minutes each), threads, leaks, more seeds, demo five times, 100 deploys
+	# shellcheck disable=SC2086
+	need $packages_build $packages_demo $packages_test $packages_full
+	"$0" test
+	CC=clang-14 build build-fuzz -Dfuzz=true -Db_sanitize=address,undefined
+	for f in build-fuzz/test/fuzz/fuzz_*[!p]; do
+		[ -x "$f" ] && [ -f "$f" ] || continue
+		name=${f##*/fuzz_}
+		mkdir -p "build-fuzz/corpus/$name"
+		"$f" -max_total_time="${FUZZ_SECONDS:-600}" -rss_limit_mb=4096 -artifact_prefix="build-fuzz/" \
+			"build-fuzz/corpus/$name" "test/fuzz/corpus/$name" >"build-fuzz/$name.log" 2>&1 || {
+			tail -30 "build-fuzz/$name.log"
+			exit 1
+		}
+		echo "fuzzed $name"
+	done
+	build build-tsan -Db_sanitize=thread
+	meson test -C build-tsan --no-rebuild --suite unit --print-errorlogs --timeout-multiplier 10
+	build/test/sim/sim --seeds 300000
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider --ignore test/e2e/router --ignore test/e2e/keeper --ignore test/e2e/cli test/e2e --full
+	for i in 1 2 3 4 5; do "$0" demo; done
+	;;
+bench) # beside nginx and HAProxy, in one run; writes bench/RESULTS.md
+	# shellcheck disable=SC2086
+	need $packages_build $packages_demo $packages_bench
+	build build-bench --buildtype=release
+	shift
+	exec python3 bench/run "$@"
+	;;
+fresh) # a clean Debian 12 in a folder, the committed tree in it, the README's two commands there
+	# shellcheck disable=SC2086
+	need $packages_fresh
+	shift
+	exec sh bench/fresh.sh "$@"
+	;;
 *)
-	sed -n 's/^\([a-z]*\)) *# \(.*\)/\1  \2/p' "$0"
+	echo "usage: ./do VERB"
+	sed -n 's/^\([a-z]*\)) # \(.*\)/  \1	\2/p' "$0"
 	exit 2
 	;;
 esac

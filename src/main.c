@@ -20,9 +20,34 @@
  * `upstate serve` becomes the keeper; the keeper runs this binary again as the other
  * processes, under names that begin with "_" and need its socket on descriptor 3.
  */
+#include <string.h>
+
 #include "base/util.h"
+#include "cli/cli.h"
+#include "control/controller.h"
+#include "keep/keep.h"
+#include "logger/logger.h"
+#include "route/router.h"
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} parts[] = {
+	{"_router", router_main},
+	{"_controller", controller_main},
+	{"_logger", logger_main},
+};
+
+static int serve(const char *conf_path, const char *state_dir)
+{
+	return keep_serve(&(struct keep_options){.conf_path = conf_path, .state_dir = state_dir});
+}
 
 int main(int argc, char **argv)
 {
-	return 0;
+	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(parts); i++)
+		if (strcmp(argv[1], parts[i].name) == 0)
+			return parts[i].run(argc, argv);
+	cli_serve = serve;
+	return cli_main(argc, argv);
 }

@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/map.h"
 
 #define CONF_APPS_MAX 20000
 #define CONF_BYTES_MAX (16u << 20)
@@ -73,6 +74,7 @@ struct conf {
 	uint32_t log_files;
 	struct conf_app *apps; /* in order of the file */
 	uint32_t app_count;
+	struct map index; /* of the apps, by name: conf_app() */
 };
 
 /* One mistake (or warning) in a file. line and column count from 1; 0: the file as a whole. */
@@ -89,7 +91,7 @@ struct conf_problems {
 	uint32_t errors;  /* of them no warnings */
 };
 
-/* Parses text (the whole file). On success *ret is the caller's, to be freed with conf_free();
+/* Parses text (the whole file). problems (zero before, or NULL) is the caller's to free. On success *ret is the caller's, to be freed with conf_free();
  * problems may still hold warnings. Otherwise returns -ERR_INPUT, with the first error in e, all of
  * them in problems, and *ret untouched. */
 int conf_parse(const char *path, const char *text, size_t len, struct conf **ret,
@@ -104,7 +106,7 @@ void conf_problems_print(const struct conf_problems *p, const char *path, struct
 
 const struct conf_app *conf_app(const struct conf *c, const char *name); /* NULL: not there */
 
-/* The body of upstate.yaml(5), as mdoc, out of the schema. */
+/* upstate.yaml(5), the whole page, as mdoc, out of the schema. */
 void conf_manual(struct buf *out);
 /* A first configuration, with comments, for `upstate init`. */
 void conf_example(struct buf *out);

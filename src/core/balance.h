@@ -16,7 +16,7 @@ struct balance_target {
 	enum target_use use;
 	enum health_state health;
 	uint32_t outstanding;
-	bool tried; /* this request was sent to it before: only taken when nothing else is there */
+	bool tried; /* this request was sent to it before: only taken when nobody else has a place */
 };
 
 enum balance_verdict {

@@ -14,6 +14,7 @@ struct step {
 	uint64_t now_ms;
 	uint64_t *next_unit;
 	struct rollout_result *ret;
+	bool again; /* another step is due at once */
 };
 
 static const char *const phase_names[ROLLOUT_PHASE_COUNT] = {
@@ -61,8 +62,10 @@ static void note(struct step *s, enum rollout_step_type type, const struct rollo
 	struct rollout_result *ret = s->ret;
 
 	ret->changed = true;
-	if (ret->step_count == ROLLOUT_STEPS_MAX)
+	if (ret->step_count == ROLLOUT_STEPS_MAX) {
+		ret->steps_left_out++;
 		return;
+	}
 	ret->steps[ret->step_count].type = type;
 	ret->steps[ret->step_count].unit = u ? u->id : 0;
 	ret->steps[ret->step_count].slot = u ? u->slot : 0;
@@ -129,18 +132,41 @@ static void stop(struct step *s, struct rollout_unit *u)
 	note(s, ROLLOUT_STEP_STOP, u);
 }
 
-/* A unit that nobody wants any more: out of traffic, then out. What is not ready gets no traffic
- * anyhow and need not be drained, unless requests are still inside. */
+/* A unit that nobody wants any more: out of traffic, then out. What is only probed has no requests
+ * inside. One that drains already may have got a longer time for another reason. */
 static void retire(struct step *s, struct rollout_unit *u, uint32_t within_ms)
 {
+	if (u->stop)
+		return;
 	drain(s, u, within_ms);
+	if (u->use == USE_DRAIN && u->until_ms > s->now_ms + within_ms) {
+		u->until_ms = s->now_ms + within_ms;
+		s->ret->changed = true;
+	}
 	if (u->use == USE_PROBE || (u->use == USE_DRAIN && u->seen.drained))
 		stop(s, u);
 }
 
 static bool failed(const struct rollout_unit *u)
 {
-	return u->seen.starts > 1 || u->seen.gone;
+	return u->seen.starts > MAX(1, u->starts_before) || u->seen.gone;
+}
+
+/* The goal is another one now. Units of it that exist already get their time anew, and what
+ * happened to them earlier, perhaps months ago, says nothing about this change. */
+static void renew_goal(struct step *s)
+{
+	struct rollout *r = s->r;
+	struct rollout_version goal = rollout_goal(r);
+
+	for (uint32_t i = 0; i < r->unit_count; i++) {
+		struct rollout_unit *u = &r->units[i];
+
+		if (u->stop || !rollout_same(u->version, goal))
+			continue;
+		u->starts_before = u->seen.starts + !u->seen.ready;
+		u->until_ms = u->use == USE_SERVE && u->seen.ready ? 0 : s->now_ms + s->rules->ready_ms;
+	}
 }
 
 static void forget_gone(struct step *s)
@@ -180,6 +206,23 @@ static void set_hold(struct step *s, bool hold)
 	note(s, hold ? ROLLOUT_STEP_HOLD : ROLLOUT_STEP_RELEASE, NULL);
 }
 
+/* The first phase on the way to a new goal. */
+static void set_out(struct step *s)
+{
+	struct rollout *r = s->r;
+	struct rollout_version goal = r->undoing ? r->from : r->to;
+	bool others = false; /* not only of `from`: a first deploy that is superseded has none */
+
+	for (uint32_t i = 0; i < r->unit_count; i++)
+		others |= !rollout_same(r->units[i].version, goal);
+	if (s->rules->never_mixed && goal.release && others) {
+		set_phase(s, ROLLOUT_EMPTY);
+		return;
+	}
+	set_hold(s, false);
+	set_phase(s, ROLLOUT_SWITCH);
+}
+
 /* Turns round: from here on the goal is what ran before. */
 static void undo(struct step *s, const char *fmt, const struct rollout_unit *u, const char *text)
 {
@@ -188,13 +231,11 @@ static void undo(struct step *s, const char *fmt, const struct rollout_unit *u, 
 	if (u)
 		snprintf(r->reason, sizeof(r->reason), fmt, u->version.release, u->slot);
 	else
-		snprintf(r->reason, sizeof(r->reason), "%s", text);
+		snprintf(r->reason, sizeof(r->reason), "%s", text ? text : "aborted");
 	r->undoing = true;
-	for (uint32_t i = 0; i < r->unit_count; i++) /* what is not ready now gets its time anew */
-		if (rollout_same(r->units[i].version, r->from) && r->units[i].use == USE_PROBE)
-			r->units[i].until_ms = s->now_ms + s->rules->ready_ms;
+	renew_goal(s);
 	note(s, ROLLOUT_STEP_UNDO, NULL);
-	set_phase(s, s->rules->never_mixed && r->from.release ? ROLLOUT_EMPTY : ROLLOUT_SWITCH);
+	set_out(s);
 }
 
 /* Looks whether a unit of the goal broke its word. True when the rollout was turned round. */
@@ -212,11 +253,15 @@ static bool check_goal(struct step *s, bool must_be_ready)
 			continue;
 		if (failed(u))
 			return undo(s, "instance @%u/%u ended", u, NULL), true;
-		if (u->seen.ready)
+		if (u->seen.ready && u->use == USE_SERVE && u->until_ms) {
+			u->until_ms = 0;
+			s->ret->changed = true;
+		}
+		if (u->seen.ready || s->now_ms < u->until_ms)
 			continue;
-		if (u->use == USE_PROBE && s->now_ms >= u->until_ms)
+		if (u->use != USE_SERVE)
 			return undo(s, "instance @%u/%u did not become ready in time", u, NULL), true;
-		if (u->use == USE_SERVE && must_be_ready)
+		if (must_be_ready && !u->seen.unknown)
 			return undo(s, "instance @%u/%u is no longer healthy", u, NULL), true;
 	}
 	return false;
@@ -226,10 +271,14 @@ static void rule_idle(struct step *s)
 {
 	struct rollout *r = s->r;
 
-	if (r->current.release)
-		for (uint32_t slot = 1; slot <= s->rules->instances; slot++)
-			if (!find(r, slot, r->current))
-				create(s, slot, r->current, USE_SERVE);
+	for (uint32_t slot = 1; r->current.release && slot <= s->rules->instances; slot++) {
+		struct rollout_unit *u = find(r, slot, r->current);
+
+		if (!u)
+			create(s, slot, r->current, USE_SERVE);
+		else if (u->use != USE_SERVE) /* fewer were wanted for a moment */
+			serve(s, u);
+	}
 	for (uint32_t i = 0; i < r->unit_count; i++) {
 		struct rollout_unit *u = &r->units[i];
 
@@ -262,6 +311,38 @@ static void retire_others(struct step *s, const struct rollout_unit *keep)
 	}
 }
 
+/* An undo has waited long enough for this unit, and nothing better serves in its slot. */
+static bool take_unready(struct step *s, const struct rollout_unit *u)
+{
+	const struct rollout *r = s->r;
+
+	if (!r->undoing || s->now_ms < u->until_ms)
+		return false;
+	for (uint32_t i = 0; i < r->unit_count; i++) {
+		const struct rollout_unit *o = &r->units[i];
+
+		if (o->slot == u->slot && o->use == USE_SERVE && (o->seen.ready || o->seen.unknown))
+			return false;
+	}
+	return true;
+}
+
+/* Units that have no requests, of versions that nobody waits for any more: neither the goal, nor
+ * the one that an undo would go back to. They only cost, and take places in the table. */
+static void stop_superseded(struct step *s)
+{
+	struct rollout *r = s->r;
+	struct rollout_version goal = rollout_goal(r);
+
+	for (uint32_t i = 0; i < r->unit_count; i++) {
+		struct rollout_unit *u = &r->units[i];
+
+		if (u->use == USE_PROBE && !rollout_same(u->version, goal) &&
+		    (r->undoing || !rollout_same(u->version, r->from)))
+			stop(s, u);
+	}
+}
+
 /* One slot of SWITCH. True when a unit of the goal serves in it. */
 static bool switch_slot(struct step *s, uint32_t slot)
 {
@@ -274,7 +355,7 @@ static bool switch_slot(struct step *s, uint32_t slot)
 	if (!u)
 		return false;
 	if (u->use != USE_SERVE) {
-		if (!u->seen.ready)
+		if (!u->seen.ready && !take_unready(s, u))
 			return false;
 		serve(s, u);
 	}
@@ -290,6 +371,7 @@ static void rule_switch(struct step *s)
 
 	if (check_goal(s, true))
 		return;
+	stop_superseded(s);
 	parallel = r->direct || r->undoing || !r->from.release;
 	for (uint32_t slot = 1; goal.release && slot <= s->rules->instances; slot++) {
 		if (!switch_slot(s, slot))
@@ -297,10 +379,6 @@ static void rule_switch(struct step *s)
 		if (!all && !parallel)
 			return; /* one at a time */
 	}
-	/* What never got ready, of a version that is given up, only costs. */
-	for (uint32_t i = 0; r->undoing && i < r->unit_count; i++)
-		if (!rollout_same(r->units[i].version, goal) && !r->units[i].seen.ready)
-			retire(s, &r->units[i], s->rules->drain_ms);
 	if (!all)
 		return;
 	if (!r->undoing && !r->direct) {
@@ -317,12 +395,18 @@ static void rule_switch(struct step *s)
 static void rule_bake(struct step *s)
 {
 	struct rollout *r = s->r;
+	bool all = true;
 
 	if (check_goal(s, true))
 		return;
-	for (uint32_t slot = 1; slot <= s->rules->instances; slot++)
-		switch_slot(s, slot); /* goes on draining and parking; follows a change of instances */
-	if (s->now_ms < r->bake_until_ms)
+	for (uint32_t slot = 1; slot <= s->rules->instances; slot++) {
+		/* goes on draining and parking; follows a change of instances */
+		struct rollout_unit *u = switch_slot(s, slot) ? find(r, slot, r->to) : NULL;
+
+		if (!u || !u->seen.ready)
+			all = false;
+	}
+	if (!all || s->now_ms < r->bake_until_ms)
 		return;
 	r->current = r->to;
 	set_phase(s, ROLLOUT_FINISH);
@@ -345,6 +429,10 @@ static void rule_finish(struct step *s)
 	}
 	if (left)
 		return;
+	if (s->ret->ended) {
+		s->again = true; /* one end in a result: this one comes with the next step */
+		return;
+	}
 	end_change(s, r->undoing ? ROLLOUT_UNDONE : ROLLOUT_DONE);
 	set_phase(s, ROLLOUT_IDLE);
 }
@@ -359,7 +447,7 @@ static void rule_empty(struct step *s)
 	for (uint32_t i = 0; i < r->unit_count; i++) {
 		struct rollout_unit *u = &r->units[i];
 
-		if (rollout_same(u->version, goal) && !u->stop)
+		if (rollout_same(u->version, goal))
 			continue;
 		retire(s, u, s->rules->switch_ms);
 		left = true;
@@ -372,7 +460,7 @@ static void rule_fill(struct step *s)
 {
 	struct rollout *r = s->r;
 	struct rollout_version goal = rollout_goal(r);
-	bool all = true;
+	bool all = true, waited = r->undoing;
 
 	if (check_goal(s, false))
 		return;
@@ -381,10 +469,13 @@ static void rule_fill(struct step *s)
 
 		if (!u)
 			u = create(s, slot, goal, USE_PROBE);
-		if (!u || (u->use != USE_SERVE && !u->seen.ready))
-			all = false;
+		if (u && (u->use == USE_SERVE || u->seen.ready))
+			continue;
+		all = false;
+		if (!u || s->now_ms < u->until_ms)
+			waited = false;
 	}
-	if (!all && !(r->undoing && r->unit_count && s->now_ms >= r->units[0].until_ms))
+	if (!all && !waited)
 		return;
 	/* All are ready; or the way back takes longer than a start may: then waiting is bounded by the
 	 * rule for outages, and each serves as soon as it is up. */
@@ -416,12 +507,8 @@ static void begin(struct step *s, const struct rollout_event *ev, bool direct)
 	r->direct = direct;
 	r->undoing = false;
 	r->reason[0] = '\0';
-	for (uint32_t i = 0; i < r->unit_count; i++) /* parked or new: its time starts now */
-		if (rollout_same(r->units[i].version, r->to) && r->units[i].use == USE_PROBE)
-			r->units[i].until_ms = s->now_ms + s->rules->ready_ms;
-	set_phase(s, s->rules->never_mixed && r->from.release ? ROLLOUT_EMPTY : ROLLOUT_SWITCH);
-	if (r->phase == ROLLOUT_SWITCH)
-		set_hold(s, false);
+	set_out(s);
+	renew_goal(s);
 }
 
 static void booted(struct step *s)
@@ -491,21 +578,25 @@ void rollout_step(struct rollout *r, const struct rollout_rules *rules,
 		[ROLLOUT_EMPTY] = rule_empty, [ROLLOUT_FILL] = rule_fill,
 		[ROLLOUT_BAKE] = rule_bake,   [ROLLOUT_FINISH] = rule_finish,
 	};
-	struct step s = {r, rules, now_ms, next_unit, ret};
-	enum rollout_phase before;
+	struct step s = {r, rules, now_ms, next_unit, ret, false};
+	bool changed;
 
-	ensure(rules->instances >= 1 && rules->instances <= ROLLOUT_INSTANCES_MAX);
+	ensure(rules->instances <= ROLLOUT_INSTANCES_MAX);
 	memset(ret, 0, sizeof(*ret));
 	take_event(&s, ev);
-	/* Each phase is left at most a few times in a step: forward, then perhaps round. */
-	for (int turns = 0; turns < 2 * ROLLOUT_PHASE_COUNT; turns++) {
-		before = r->phase;
+	/* Until nothing moves: an undo may stay in its phase and yet have new work in it. Each phase is
+	 * left at most a few times in a step: forward, then perhaps round. */
+	for (int turns = 0; turns < 3 * ROLLOUT_PHASE_COUNT; turns++) {
+		changed = ret->changed;
+		ret->changed = false;
 		forget_gone(&s);
 		rule_of[r->phase](&s);
-		if (r->phase == before)
+		if (!ret->changed) {
+			ret->changed = changed;
 			break;
+		}
 	}
-	ret->wake_ms = next_wake(r, now_ms);
+	ret->wake_ms = s.again ? now_ms : next_wake(r, now_ms);
 }
 
 const char *rollout_check(const struct rollout *r)

@@ -22,7 +22,10 @@
  * and keeps the drained units running (parked) until the bake is over, so that the
  * way back is one table; a rollback and an undo do all slots at once.
  *
- * Back never repeats the careful way forward, and is legal in every phase.
+ * Back never repeats the careful way forward, and is legal in every phase. An undo
+ * that waited for ready_ms takes what it has, except that it never trades an
+ * instance that is ready for one that is not: then it goes on waiting, with the
+ * ready one serving, until the old release gets up or a rollback says where to go.
  */
 #pragma once
 
@@ -30,7 +33,7 @@
 
 #define ROLLOUT_INSTANCES_MAX 64
 #define ROLLOUT_UNITS_MAX (3 * ROLLOUT_INSTANCES_MAX)
-#define ROLLOUT_STEPS_MAX 64
+#define ROLLOUT_STEPS_MAX (4 * ROLLOUT_INSTANCES_MAX) /* all start, serve, drain and stop at once */
 
 /* X(NAME, lower, what is going on) */
 #define ROLLOUT_PHASE_TABLE(X)                                                                     \
@@ -74,7 +77,7 @@ static inline bool rollout_same(struct rollout_version a, struct rollout_version
 }
 
 struct rollout_rules {
-	uint32_t instances;
+	uint32_t instances; /* 0: the app is no longer configured; what runs drains and ends */
 	uint32_t ready_ms; /* a new unit must be ready by then */
 	uint32_t drain_ms;
 	uint32_t bake_ms;
@@ -89,10 +92,14 @@ struct rollout_unit {
 	uint32_t slot; /* 1.. */
 	enum target_use use;
 	bool stop; /* should end; the unit is forgotten when it has */
-	uint64_t until_ms; /* PROBE: to be ready by; DRAIN: to be empty by; SERVE: 0 */
+	uint64_t until_ms; /* PROBE: to be ready by; DRAIN: to be empty by; SERVE: 0, or, when it
+			      was not ready as the change began, to be ready by */
+	uint32_t starts_before; /* starts that this change does not hold against it */
 	/* seen: filled in by the shell before each step */
 	struct rollout_seen {
 		bool ready;	 /* its process runs, said so if it should, and probes pass */
+		bool unknown;	 /* its process runs, but nobody could look at it yet (the router
+				    is new): neither ready nor broken */
 		bool drained;	 /* the router took up its draining, and nothing is inside */
 		bool gone;	 /* no process, and the keeper has forgotten it */
 		uint32_t starts; /* processes started for it */
@@ -160,7 +167,7 @@ struct rollout_result {
 		uint32_t slot;
 		struct rollout_version version;
 	} steps[ROLLOUT_STEPS_MAX];
-	uint32_t step_count;
+	uint32_t step_count, steps_left_out; /* beyond the room there is */
 };
 
 /* One decision. *next_unit is the number for the next new unit; it is counted up. A DEPLOY when

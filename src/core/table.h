@@ -24,6 +24,8 @@
 #define TABLE_APPS_MAX 20000
 #define TABLE_TARGETS_MAX 30000
 #define TABLE_ADDR_MAX 112
+#define TABLE_NAME_MAX 255 /* of an app, a target */
+#define TABLE_TEXT_MAX 4096 /* of a host pattern, a path */
 
 enum target_kind { TARGET_UNIX, TARGET_TCP };
 
@@ -97,6 +99,7 @@ struct table {
 	uint32_t app_count, target_count, route_cap, trusted_count;
 	uint32_t apps, targets, routes, trusted, strings; /* offsets of the arrays */
 	uint32_t strings_len;
+	uint32_t path_longest; /* bytes of the longest prefix: what is behind it need not be hashed */
 };
 
 static inline const struct table_app *table_apps(const struct table *t)

@@ -3,13 +3,13 @@
  * The release store: files named by the SHA-256 of their content, releases named by
  * the SHA-256 of their manifest, trees made of hard links.
  *
- *	DIR/store/objects/ab/cdef...    a file's content and x bit (…x at the end: executable); 0444/0555
+ *	DIR/store/objects/ab/cdef...    a file's content (x at the end: executable); 0444/0555
  *	DIR/store/trees/ID/             a release, as files: hard links to objects
  *	DIR/store/incoming/             what is being received
  *
  * Nothing becomes visible under its name before it is complete, verified and on
  * disk (temporary name, one syncfs for all, rename), so a crash leaves at most litter
- * in incoming/, which store_open() removes.
+ * under temporary names, which store_open() removes.
  *
  * Manifest (text, canonical: entries sorted by path bytes, no duplicate, each parent directory has
  * its own entry):
@@ -29,6 +29,7 @@
 
 #define STORE_HASH 65 /* hexadecimal SHA-256 with its NUL */
 #define STORE_FILES_MAX 200000
+#define STORE_MANIFEST_MAX (64u << 20) /* bytes of its text */
 
 struct store;
 
@@ -66,32 +67,49 @@ int store_scan(const char *dir, struct store_manifest *ret,
 
 /* --- the controller's side --- */
 
-int store_open(const char *dir, struct store **ret, struct err *e); /* dir: DIR/store */
+/* dir: DIR/store. One process at a time opens it, because this removes what a crash left; its
+ * forked children may use it. */
+int store_open(const char *dir, struct store **ret, struct err *e);
 void store_close(struct store *s);
 
 /* Which files' contents are lacking: sets want[i] for each 'f' entry (first of each hash). */
 int store_missing(struct store *s, const struct store_manifest *m, bool *want, uint64_t *ret_bytes,
 		  struct err *e);
 
-/* Receiving contents as a stream: repeated "SHA256 SIZE x|-\n" + SIZE bytes. Fed with pieces as they
- * come; each object is hashed while written, and refused (-ERR_INPUT, named) when it differs. */
+/* -ERR_FULL when so many bytes more would leave less free than a twentieth of the disk (at most
+ * 256 MiB): what runs here must be able to write on. Contents are checked so as they come;
+ * asking with what store_missing() said spares the sending. */
+int store_room(struct store *s, uint64_t bytes, struct err *e);
+
+/* Receiving contents as a stream: repeated "SHA256 SIZE x|-\n" + SIZE bytes. Fed with pieces as
+ * they come; each object is hashed while written, and refused (-ERR_INPUT, named) when it differs.
+ * After an error nothing of the stream is left on the disk. */
 struct store_intake;
 int store_intake_begin(struct store *s, struct store_intake **ret, struct err *e);
 int store_intake_feed(struct store_intake *in, const void *data, size_t len, struct err *e);
-/* Publishes what was received whole; a stream that ends in the middle of an object is an error. */
+/* Publishes what was received whole; a stream that ends in the middle of an object is an error. It
+ * waits for the disk: who must not wait forks a child that calls this and store_stage(), and calls
+ * store_intake_abort() when the child has ended, however it did. */
 int store_intake_end(struct store_intake *in, uint64_t *ret_objects, struct err *e); /* frees in */
 void store_intake_abort(struct store_intake *in);
 
-/* Makes DIR/store/trees/ID (hard links; copies when a link is refused with EMLINK) and verifies it: every
- * object re-hashed. Already there: verified only. May take a second: call it in a child process. */
+/* Makes DIR/store/trees/ID (hard links; copies when a link is refused with EMLINK) and verifies it:
+ * every object re-hashed. Already there: verified only. -ERR_NOT_FOUND: a content was never sent.
+ * -ERR_CORRUPT: an object is damaged; it is removed, so that the next deploy sends it anew.
+ * May take a second: call it in a child process. */
 int store_stage(struct store *s, const struct store_manifest *m, struct err *e);
-/* Compares the tree with its manifest: content, modes, links, nothing more, nothing less. -ERR_CORRUPT
- * names the first few differences. */
+/* Compares the tree with its manifest: content, modes, links, nothing more, nothing less.
+ * -ERR_CORRUPT names the first few differences; -ERR_NOT_FOUND: there is no such tree. */
 int store_verify(struct store *s, const struct store_manifest *m, struct err *e);
-/* Writes the release into a new directory of the caller's choice (copies, for a person). */
+/* Writes the release into a new directory of the caller's choice (copies, for a person). On failure
+ * nothing is left of it. */
 int store_export(struct store *s, const struct store_manifest *m, const char *dest, struct err *e);
 bool store_has_tree(struct store *s, const char *id);
 void store_tree_path(struct store *s, const char *id, char *ret, size_t size);
-/* Removes the tree, and then all objects that no tree holds (link count 1). */
+/* A descriptor to read the content of a file by its hash; -ERR_NOT_FOUND when it is not kept. */
+int store_object_open(struct store *s, const char *hash, struct err *e);
+/* Removes the tree; all right when it is gone already. */
 int store_drop_tree(struct store *s, const char *id, struct err *e);
+/* Removes the objects that no tree holds (link count 1). Not between store_missing() and
+ * store_stage() of a deploy: it would take what the one has found from the other. */
 int store_sweep(struct store *s, uint64_t *ret_freed, struct err *e);

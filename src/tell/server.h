@@ -23,6 +23,7 @@
 #include "wire/http1.h"
 
 #define SERVER_CONNECTIONS_MAX 256
+#define SERVER_REMOTE_MAX 224 /* of these; the rest is kept for the control socket */
 #define SERVER_BODY_MAX (64u << 20)
 
 struct server;
@@ -45,25 +46,38 @@ struct server_options {
 	void (*on_request)(struct server_request *r, void *arg);
 	void *arg;
 	uint32_t idle_ms; /* between requests; 0: 60 s */
+	uint32_t head_ms; /* from the first byte of a request to the end of its head; 0: 10 s */
+	uint32_t move_ms; /* for the next bytes of a body or of an answer to move; 0: 30 s */
+	uint32_t linger_ms; /* reading on behind an early answer; a client that sends no more; 0: 5 s */
 };
 
+/* Requests that are malformed, too large or too slow are answered here, with the error body of
+ * docs/API.md. Paths and queries that reach a handler are valid UTF-8 without control bytes, and
+ * have no broken escapes. */
 int server_create(struct loop *loop, const struct server_options *o, struct server **ret);
-void server_destroy(struct server *s);
+void server_destroy(struct server *s); /* cuts every connection; not from a callback of its own */
 /* Accepts on this socket (taken over); `local` as in server_request. 0, or -1 with errno. */
 int server_listen(struct server *s, int fd, bool local);
 /* Stops accepting; connections that are there live on. */
 void server_unlisten_all(struct server *s);
 uint32_t server_connections(const struct server *s, uint64_t *ret_refused);
 
+/* Both only while on_request runs. A body over `max` (0: SERVER_BODY_MAX) is answered with 413 and
+ * on_body is not called. The body is followed by a NUL that is not counted, and valid while on_body
+ * runs. A body is not handed on once an answer was given. */
 void server_want_body(struct server_request *r, size_t max,
 		      void (*on_body)(struct server_request *r, const char *body, size_t len));
 void server_want_stream(struct server_request *r,
 			void (*on_data)(struct server_request *r, const char *data, size_t len),
 			void (*on_end)(struct server_request *r, const char *body, size_t len));
 
-/* headers: more header lines, each ended with CRLF, or NULL. */
+/* headers: more header lines, each ended with CRLF, or NULL. A second answer is ignored. on_gone is
+ * never called from inside these: it comes later, from the loop. */
 void server_answer(struct server_request *r, int status, const char *type, const char *headers,
 		   const void *body, size_t len);
+/* 200 with the file from its present offset to its present end; the descriptor is taken over. For
+ * what may be larger than 4 MiB: it is read as the client takes it. */
+void server_answer_file(struct server_request *r, const char *type, int fd);
 /* A chunked answer (or until close for HTTP/1.0). write() returns false when the client is gone or more
  * than 4 MiB wait for it (a slow reader is then cut). */
 void server_begin(struct server_request *r, int status, const char *type);

@@ -55,7 +55,7 @@ struct http1_header {
 };
 
 enum http1_framing {
-	HTTP1_BODY_NONE,
+	HTTP1_BODY_NONE, /* also Content-Length: 0; `length` is still what an answer to HEAD says */
 	HTTP1_BODY_LENGTH,
 	HTTP1_BODY_CHUNKED,
 	HTTP1_BODY_CLOSE, /* answers only: until the connection ends */
@@ -66,7 +66,8 @@ struct http1_head {
 	/* requests */
 	struct http1_slice method;
 	struct http1_slice target; /* origin form: path and query; "*" for OPTIONS * */
-	struct http1_slice host;   /* of an absolute form or the Host header, as sent, with port */
+	struct http1_slice host;   /* of an absolute form or the Host header, as sent, with port; letters, digits,
+				    * "-._~" or an IPv6 address in brackets; empty only in 1.0 */
 	struct http1_slice path;   /* of target, without query */
 	bool is_head, is_connect, is_options_star, is_get;
 	/* answers */
@@ -78,6 +79,7 @@ struct http1_head {
 	bool upgrade;	 /* Connection: upgrade, with an Upgrade header */
 	bool expect_continue;
 	bool te_trailers; /* TE: trailers, named in Connection */
+	bool hop_named;	  /* Connection names headers of its own */
 	enum http1_framing framing;
 	uint64_t length; /* HTTP1_BODY_LENGTH */
 	uint32_t header_count;
@@ -119,7 +121,8 @@ static inline struct http1_slice http1_get(const struct http1_head *h, enum http
 
 /* Must this header not be passed on? Hop-by-hop ones and those that Connection names (RFC 9110,
  * 7.6.1). Connection, Upgrade, TE, Transfer-Encoding, Keep-Alive, Proxy-Connection, Trailer are;
- * Content-Length is not. */
+ * Content-Length is not. The other known ones are not either, even when Connection names them: a
+ * sender must not be able to talk us out of Host, framing, or who it is. */
 bool http1_is_hop(const struct http1_head *h, const struct http1_header *header);
 
 /* --- chunked bodies (RFC 9112, 7.1) --- */

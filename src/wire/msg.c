@@ -61,6 +61,22 @@ const char *instance_state_name(enum instance_state state)
 	return names[state];
 }
 
+int shared_at(enum part part, enum shared_fd which)
+{
+	static const bool gets[PART_COUNT][SHARED_COUNT] = {
+		[PART_ROUTER] = {true, true, true, true},
+		[PART_CONTROLLER] = {[SHARED_NUMBERS] = true, [SHARED_ROUTER_BELL] = true},
+		[PART_LOGGER] = {[SHARED_LOG_BELL] = true, [SHARED_RING] = true},
+	};
+	int at = 0;
+
+	if (!gets[part][which])
+		return -1;
+	for (int i = 0; i < (int)which; i++)
+		at += gets[part][i];
+	return at;
+}
+
 size_t msg_body_size(enum msg_type type)
 {
 	return rows[type].size;

@@ -130,9 +130,18 @@ struct msg_table {
 	uint64_t generation;
 };
 
-/* Order of the descriptors of SHARED; what a child does not need is not sent (the struct says).
- * A bell is an eventfd. */
-enum shared_fd { SHARED_NUMBERS, SHARED_ROUTER_BELL, SHARED_LOG_BELL, SHARED_RING };
+/* The descriptors of SHARED, in this order; what a part does not need is left out, and what
+ * follows moves up (shared_at() counts). A bell is an eventfd.
+ *
+ *	router		NUMBERS ROUTER_BELL LOG_BELL RING	fds[0] to fds[3]
+ *	controller	NUMBERS ROUTER_BELL			fds[0], fds[1]
+ *	logger		LOG_BELL RING				fds[0], fds[1]
+ */
+enum shared_fd { SHARED_NUMBERS, SHARED_ROUTER_BELL, SHARED_LOG_BELL, SHARED_RING, SHARED_COUNT };
+
+/* Where `which` stands in the fds of the SHARED that this part receives; -1: it is not sent. */
+int shared_at(enum part part, enum shared_fd which);
+
 struct msg_shared {
 	uint32_t threads; /* of the router; rings follow one per thread, see wire/ring.h */
 	uint32_t router_uid, router_gid; /* who the router runs as, when keeper is root; else -1 */

@@ -6,6 +6,7 @@
  */
 #include "wire/ring.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -18,9 +19,10 @@ static uint32_t padded(uint32_t len)
 
 int ring_create(uint32_t n)
 {
-	CLEANUP_FD int fd = memfd_create("upstate-ring", MFD_CLOEXEC);
+	CLEANUP_FD int fd = memfd_create("upstate-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	if (fd < 0 || ftruncate(fd, (off_t)(n * sizeof(struct ring))) < 0)
+	if (fd < 0 || ftruncate(fd, (off_t)(n * sizeof(struct ring))) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -1;
 	return TAKE_FD(fd);
 }
@@ -39,7 +41,7 @@ char *ring_reserve(struct ring *r, uint32_t max)
 	uint32_t at = (uint32_t)(w & (RING_BYTES - 1)), need = padded(max);
 	uint32_t to_end = RING_BYTES - at, skip = need > to_end ? to_end : 0;
 
-	if (need > RING_BYTES / 4 || w + skip + need - rd > RING_BYTES)
+	if (max > RING_BYTES / 4 || need > RING_BYTES / 4 || w + skip + need - rd > RING_BYTES)
 		return NULL;
 	if (skip) {
 		uint32_t mark = RING_SKIP;
@@ -74,13 +76,21 @@ const char *ring_next(struct ring *r, uint32_t *ret_len)
 		atomic_store_explicit(&r->read, rd, memory_order_release);
 		if (rd == w)
 			return NULL;
+		/* The writer is another process, and the one that strangers talk to: nothing that it
+		 * wrote may lead this one out of the ring, or round it for ever. */
+		if (w - rd > RING_BYTES || at % 8) {
+			rd = w & ~7ull;
+			w = rd;
+			continue;
+		}
 		memcpy(&len, r->data + at, sizeof(len));
 		if (len == RING_SKIP) {
 			rd += RING_BYTES - at;
 			continue;
 		}
-		if (w - rd > RING_BYTES || len > RING_BYTES / 4 || padded(len) > w - rd) {
-			rd = w;
+		if (len > RING_BYTES / 4 || padded(len) > w - rd || padded(len) > RING_BYTES - at) {
+			rd = w & ~7ull;
+			w = rd;
 			continue;
 		}
 		r->pad2[0] = padded(len);

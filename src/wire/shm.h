@@ -118,6 +118,8 @@ struct shm_thread {
 struct shm {
 	uint32_t magic, version, threads, slots;
 	_Atomic uint64_t router_pid;
+	_Atomic uint64_t world; /* chosen by the first controller: tells a later one, by its own record,
+				   whether the keeper is still the same */
 	struct shm_thread thread[SHM_THREADS];
 	struct shm_slot slot[SHM_SLOTS];
 	struct shm_counts counts[]; /* [thread * SHM_SLOTS + slot] */

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The verbs that command something and are done: hold, resume, drain, fence, unfence, reload.
+ */
+#include <string.h>
+
+#include "cli/cli_priv.h"
+
+static int hold(struct cli *c, const char *rest, struct err *e)
+{
+	CLEANUP_BUF struct buf path = {0};
+	json_t *answer;
+	int rc = cli_post(c, cli_app_path(&path, c->args[0], rest), cli_why(c), &answer, e);
+
+	if (rc < 0)
+		return rc;
+	if (c->values[OPTION_JSON])
+		return cli_print_json(answer);
+	if (json_is_true(json_object_get(answer, "held")))
+		printf("requests of %s wait; `upstate resume %s` lets them go on\n", c->args[0],
+		       c->args[0]);
+	else
+		printf("requests of %s go on\n", c->args[0]);
+	json_decref(answer);
+	return 0;
+}
+
+int verb_hold(struct cli *c, struct err *e)
+{
+	return hold(c, "/hold", e);
+}
+
+int verb_resume(struct cli *c, struct err *e)
+{
+	return hold(c, "/resume", e);
+}
+
+static int use_target(struct cli *c, const char *rest, struct err *e)
+{
+	CLEANUP_BUF struct buf path = {0};
+	json_t *body = cli_why(c), *answer;
+	int rc;
+
+	json_object_set_new(body, "target", json_string(c->args[1]));
+	rc = cli_post(c, cli_app_path(&path, c->args[0], rest), body, &answer, e);
+	if (rc < 0)
+		return rc;
+	if (c->values[OPTION_JSON])
+		return cli_print_json(answer);
+	printf("%s: %s\n", field_text(answer, "target"), field_text(answer, "use"));
+	json_decref(answer);
+	return 0;
+}
+
+int verb_drain(struct cli *c, struct err *e)
+{
+	return use_target(c, "/drain", e);
+}
+
+int verb_fence(struct cli *c, struct err *e)
+{
+	return use_target(c, "/fence", e);
+}
+
+int verb_unfence(struct cli *c, struct err *e)
+{
+	return use_target(c, "/serve", e);
+}
+
+/* The mistakes of a file that was refused, a line each. */
+static void print_problems(const json_t *refusal)
+{
+	const json_t *list = json_object_get(refusal, "problems");
+
+	if (!list)
+		list = json_object_get(json_object_get(refusal, "error"), "problems");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *p = json_array_get(list, i);
+		CLEANUP_BUF struct buf text = {0};
+
+		show_clean(&text, field_text(p, "text"));
+		fprintf(stderr, "%llu:%llu: %s\n", (unsigned long long)field_count(p, "line"),
+			(unsigned long long)field_count(p, "column"), buf_str(&text));
+	}
+}
+
+int verb_reload(struct cli *c, struct err *e)
+{
+	json_t *answer, *changed, *warnings;
+	struct buf out = {0};
+	int rc = cli_post(c, "/v1/reload", NULL, &answer, e);
+
+	if (rc < 0) {
+		if (c->api)
+			print_problems(api_refusal(c->api));
+		return rc;
+	}
+	if (c->values[OPTION_JSON])
+		return cli_print_json(answer);
+	changed = json_object_get(answer, "changed");
+	warnings = json_object_get(answer, "warnings");
+	for (size_t i = 0; i < json_array_size(warnings); i++) {
+		const char *text = json_string_value(json_array_get(warnings, i));
+
+		buf_adds(&out, "warning: ");
+		show_clean(&out, text ? text : "");
+		buf_addc(&out, '\n');
+	}
+	buf_adds(&out, json_array_size(changed) ? "the configuration is taken; changed:"
+						: "nothing has changed");
+	for (size_t i = 0; i < json_array_size(changed); i++) {
+		const char *name = json_string_value(json_array_get(changed, i));
+
+		buf_adds(&out, i ? ", " : " ");
+		show_clean(&out, name ? name : "?");
+	}
+	buf_addc(&out, '\n');
+	cli_print(&out);
+	json_decref(answer);
+	return 0;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Who changed what, when and why; and what ran at a moment.
+ */
+#include <string.h>
+
+#include "base/clock.h"
+#include "cli/cli_priv.h"
+
+/* --- records --- */
+
+/* The data of a record in a line: what is known by name first, else all of it. */
+static void add_what(const json_t *data, struct buf *out)
+{
+	static const char *const keys[] = {"to",      "release", "target", "name",
+					   "outcome", "reason",	 "why"};
+	size_t before = out->len;
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		const char *text = field_text(data, keys[i]);
+
+		if (!*text)
+			continue;
+		if (strcmp(keys[i], "why") == 0)
+			buf_addf(out, "%s\"%s\"", out->len > before ? ", " : "", text);
+		else
+			buf_addf(out, "%s%s", out->len > before ? ", " : "", text);
+	}
+	if (out->len == before && json_object_size(data)) {
+		CLEANUP_FREE char *all = json_dumps(data, JSON_COMPACT);
+
+		buf_addf(out, "%.160s", all ? all : "");
+	}
+}
+
+static void show_records(const struct cli *c, const json_t *records, struct buf *out)
+{
+	static const char *const heads[] = {"SEQ", "TIME (UTC)", "KIND", "APP",
+					    "WHO", "WHAT",	 NULL};
+	struct show_table t = {.heads = heads, .colour = c->colour};
+
+	for (size_t i = 0; i < json_array_size(records); i++) {
+		const json_t *r = json_array_get(records, i), *data = json_object_get(r, "data");
+		CLEANUP_BUF struct buf what = {0};
+		char when[SHOW_TEXT];
+
+		add_what(data, &what);
+		show_cell(&t, "%llu", (unsigned long long)field_count(r, "seq"));
+		show_cell(&t, "%s", show_time(field_text(r, "time"), when));
+		show_cell(&t, "%s", field_text(r, "kind"));
+		show_cell(&t, "%s", *field_text(r, "app") ? field_text(r, "app") : "-");
+		show_cell(&t, "%s", *field_text(data, "who") ? field_text(data, "who") : "-");
+		show_cell(&t, "%s", buf_str(&what));
+	}
+	show_table_end(&t, out);
+}
+
+/* --- at a moment --- */
+
+static void show_ran(const struct cli *c, const json_t *ran, struct buf *out)
+{
+	static const char *const heads[] = {"APP", "RELEASE", "ID", "SINCE (UTC)", NULL};
+	struct show_table t = {.heads = heads, .colour = c->colour};
+
+	for (size_t i = 0; i < json_array_size(ran); i++) {
+		const json_t *r = json_array_get(ran, i);
+		char when[SHOW_TEXT];
+
+		show_cell(&t, "%s", field_text(r, "app"));
+		show_cell(&t, "%s", *field_text(r, "release") ? field_text(r, "release") : "-");
+		show_cell(&t, "%.12s", field_text(r, "id"));
+		show_cell(&t, "%s", show_time(field_text(r, "since"), when));
+	}
+	show_table_end(&t, out);
+}
+
+/* The release whose files are wanted: the app's, or that of the only one. */
+static int checkout(struct cli *c, const json_t *ran, struct err *e)
+{
+	const json_t *found = NULL;
+
+	for (size_t i = 0; i < json_array_size(ran); i++) {
+		const json_t *r = json_array_get(ran, i);
+
+		if (c->arg_count && strcmp(field_text(r, "app"), c->args[0]) != 0)
+			continue;
+		if (found)
+			return err_set(e, ERR_INPUT,
+				       "several apps ran then: name one, as in `upstate history "
+				       "APP --at ...`");
+		found = r;
+	}
+	if (!found || !*field_text(found, "id"))
+		return err_set(e, ERR_NOT_FOUND, "no release%s%s ran at that time",
+			       c->arg_count ? " of " : "", c->arg_count ? c->args[0] : "");
+	return checkout_release(c, field_text(found, "id"), c->values[OPTION_CHECKOUT], e);
+}
+
+static int show_at(struct cli *c, json_t *answer, struct err *e)
+{
+	const json_t *ran = json_object_get(answer, "ran");
+	struct buf out = {0};
+	int rc = 0;
+
+	if (c->values[OPTION_CHECKOUT])
+		rc = checkout(c, ran, e);
+	if (rc == 0 && c->values[OPTION_JSON])
+		return cli_print_json(answer);
+	if (rc == 0 && json_array_size(ran))
+		show_ran(c, ran, &out);
+	else if (rc == 0)
+		buf_adds(&out, "nothing ran at that time\n");
+	cli_print(&out);
+	json_decref(answer);
+	return rc;
+}
+
+/* --- the verb --- */
+
+static int verify(struct cli *c, struct err *e)
+{
+	char count[SHOW_TEXT];
+	json_t *answer;
+	int rc = cli_get(c, "/v1/history/verify", &answer, e);
+
+	if (rc < 0)
+		return rc;
+	if (c->values[OPTION_JSON])
+		return cli_print_json(answer);
+	printf("%s records, and the chain is whole; its head is %s\n",
+	       show_count(field_count(answer, "records"), count), field_text(answer, "head"));
+	json_decref(answer);
+	return 0;
+}
+
+static int make_path(struct cli *c, struct buf *path, struct err *e)
+{
+	const char *at = c->values[OPTION_AT];
+	uint64_t limit, ms;
+	int rc = cli_number(c, OPTION_LIMIT, 100000, 50, &limit, e);
+
+	if (rc < 0)
+		return rc;
+	if (at && !clock_parse(at, &ms))
+		return err_set(e, ERR_INPUT,
+			       "--at: '%.60s' is no time; write 2026-11-22, 2026-11-22T10:30 or "
+			       "2026-11-22T10:30:00+01:00",
+			       at);
+	if (c->values[OPTION_CHECKOUT] && !at)
+		return err_set(e, ERR_INPUT, "--checkout needs --at TIME");
+	buf_addf(path, "/v1/history?limit=%llu", (unsigned long long)limit);
+	if (c->arg_count) {
+		buf_adds(path, "&app=");
+		api_escape(path, c->args[0]);
+	}
+	if (at) {
+		char text[CLOCK_TEXT];
+
+		buf_adds(path, "&at=");
+		api_escape(path, clock_text(ms, text));
+	}
+	return 0;
+}
+
+int verb_history(struct cli *c, struct err *e)
+{
+	CLEANUP_BUF struct buf path = {0};
+	struct buf out = {0};
+	json_t *answer;
+	int rc;
+
+	if (c->values[OPTION_VERIFY])
+		return verify(c, e);
+	rc = make_path(c, &path, e);
+	if (rc < 0 || (rc = cli_get(c, buf_str(&path), &answer, e)) < 0)
+		return rc;
+	if (c->values[OPTION_AT])
+		return show_at(c, answer, e);
+	if (c->values[OPTION_JSON])
+		return cli_print_json(answer);
+	show_records(c, json_object_get(answer, "records"), &out);
+	cli_print(&out);
+	json_decref(answer);
+	return 0;
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What no single value shows: what excludes what, what needs what, and which app
+ * stands in another's way. All in one pass with hash maps, so that 10,000 apps are
+ * checked in the time that it takes to read them.
+ */
+#include <string.h>
+
+#include "conf/read.h"
+
+#define TARGETS_MAX 30000 /* core/table.h: TABLE_TARGETS_MAX */
+
+struct claim { /* of a host and path, or of a data directory */
+	const struct conf_app *app;
+	uint32_t line;
+};
+
+struct checker {
+	struct conf *conf;
+	struct conf_problems *problems;
+	struct map routes, data;
+	struct claim *claims; /* that the maps point into */
+	size_t claim_count, claim_cap;
+};
+
+static const struct tree_node *find_item(const struct tree_node *list, uint32_t i)
+{
+	const struct tree_node *n;
+
+	if (!list || list->kind != TREE_LIST)
+		return list;
+	for (n = list->first; n && i; n = n->next)
+		i--;
+	return n;
+}
+
+/* --- one app --- */
+
+static void check_run(struct checker *c, const struct conf_app *app, const struct tree_node *key)
+{
+	const struct tree_node *run = tree_key(key->value, "run");
+	const struct tree_node *targets = tree_key(key->value, "targets");
+
+	if (!run && !targets)
+		problem_error(
+		    c->problems, key->line, key->column,
+		    "app '%s' has neither 'run' nor 'targets': say how it runs, or where it is",
+		    app->name);
+	if (run && targets)
+		problem_error(
+		    c->problems, targets->line, targets->column,
+		    "app '%s' has 'run' (line %u) and 'targets': Upstate either runs it or not",
+		    app->name, run->line);
+	if (run && app->run && !strstr(app->run, "$UPSTATE_SOCKET") && !strstr(app->run, "$PORT") &&
+	    !strstr(app->run, "${"))
+		problem_warn(c->problems, run->line, run->column,
+			     "app '%s': 'run' names neither $UPSTATE_SOCKET nor $PORT; the program "
+			     "must then "
+			     "read one of them itself to know where to listen",
+			     app->name);
+	if (!targets || run)
+		return;
+	for (const struct tree_node *k = key->value->first; k; k = k->next) {
+		const struct schema_row *row = schema_find(SCHEMA_APP, "", k->text);
+
+		if (row && row->run_only)
+			problem_warn(c->problems, k->line, k->column,
+				     "app '%s': '%s' has no effect, because Upstate does not run "
+				     "its targets",
+				     app->name, k->text);
+	}
+}
+
+static void check_hosts(struct checker *c, struct conf_app *app, const struct tree_node *key)
+{
+	if (tree_key(key->value, "hosts"))
+		return;
+	if (c->conf->app_count == 1)
+		list_add_text(&app->hosts, "*", 1);
+	else
+		problem_error(c->problems, key->line, key->column,
+			      "app '%s' has no hosts, and there are other apps: give it 'hosts: "
+			      "[%s.example.org]', or 'hosts: [\"*\"]' for what no other app takes",
+			      app->name, app->name);
+}
+
+/* --- between apps --- */
+
+static struct claim *claim_new(struct checker *c, const struct conf_app *app, uint32_t line)
+{
+	ensure(c->claim_count < c->claim_cap);
+	c->claims[c->claim_count] = (struct claim){app, line};
+	return &c->claims[c->claim_count++];
+}
+
+static void check_routes(struct checker *c, const struct conf_app *app, const struct tree_node *key)
+{
+	const struct tree_node *hosts = tree_key(key->value, "hosts");
+	const struct tree_node *item = NULL;
+
+	for (uint32_t h = 0; h < app->hosts.len; h++) {
+		uint64_t host = map_hash(app->hosts.items[h], strlen(app->hosts.items[h]) + 1);
+
+		/* Items that were wrong are not in the list, and then the place is the list's. */
+		item =
+		    hosts && hosts->value->kind == TREE_LIST && hosts->value->len == app->hosts.len
+			? (item ? item->next : find_item(hosts->value, 0))
+			: NULL;
+		for (uint32_t p = 0; p < app->paths.len; p++) {
+			const char *path = app->paths.items[p];
+			uint64_t hash = map_hash_more(host, path, strlen(path));
+			const struct claim *first = map_get(&c->routes, hash);
+			const struct tree_node *place = item ? item : hosts ? hosts->value : key;
+
+			if (first)
+				problem_error(c->problems, place->line, place->column,
+					      "app '%s': host '%.100s' with path '%.100s' belongs "
+					      "to app '%s' "
+					      "already (line %u)",
+					      app->name, app->hosts.items[h], path,
+					      first->app->name, first->line);
+			else
+				map_put(&c->routes, hash, claim_new(c, app, place->line));
+		}
+	}
+}
+
+static void check_data(struct checker *c, const struct conf_app *app, const struct tree_node *key)
+{
+	const struct tree_node *data = tree_key(key->value, "data");
+	const struct claim *first;
+	uint64_t hash;
+
+	if (!data || !app->data)
+		return;
+	hash = map_hash(app->data, strlen(app->data));
+	first = map_get(&c->data, hash);
+	if (first)
+		problem_warn(c->problems, data->line, data->column,
+			     "app '%s' shares its data directory '%s' with app '%s' (line %u)",
+			     app->name, app->data, first->app->name, first->line);
+	else
+		map_put(&c->data, hash, claim_new(c, app, data->line));
+}
+
+static void check_totals(struct checker *c, const struct tree_node *root,
+			 const struct tree_node *apps)
+{
+	const struct tree_node *admin = tree_key(root, "admin");
+	uint64_t targets = 0;
+
+	for (uint32_t i = 0; i < c->conf->app_count; i++)
+		targets += c->conf->apps[i].run ? c->conf->apps[i].instances
+						: c->conf->apps[i].targets.len;
+	if (targets > TARGETS_MAX)
+		problem_error(c->problems, apps->line, apps->column,
+			      "the apps have %llu instances and targets in all; %u are possible",
+			      (unsigned long long)targets, TARGETS_MAX);
+	for (uint32_t i = 0; c->conf->admin && i < c->conf->listen.len; i++)
+		if (strcmp(c->conf->listen.items[i], c->conf->admin) == 0)
+			problem_error(
+			    c->problems, admin ? admin->line : 1, admin ? admin->column : 1,
+			    "admin: %s is an address for users already (listen)%s", c->conf->admin,
+			    admin ? "" : "; give admin another, or 'http: off'");
+}
+
+static void finish_top(struct conf *c, const struct tree_node *root)
+{
+	if (!tree_key(root, "listen"))
+		list_add_text(&c->listen, "127.0.0.1:8080", strlen("127.0.0.1:8080"));
+	if (c->admin && strcmp(c->admin, "off") == 0) {
+		free(c->admin);
+		c->admin = NULL;
+	}
+}
+
+void check_conf(const struct tree_node *root, struct conf *conf, struct conf_problems *problems)
+{
+	const struct tree_node *apps = tree_key(root, "apps");
+	struct checker c = {.conf = conf, .problems = problems};
+	const struct tree_node *key;
+	uint32_t i = 0;
+
+	finish_top(conf, root);
+	if (!apps || !conf->app_count) {
+		if (!apps || (apps->value->kind == TREE_MAP && !apps->value->len))
+			problem_error(problems, apps ? apps->line : 1, apps ? apps->column : 1,
+				      "there is no app; three lines make one: apps:, its name, and "
+				      "'run: COMMAND'");
+		return;
+	}
+	for (i = 0; i < conf->app_count;
+	     i++) /* 1: a host and a data directory that are not listed */
+		c.claim_cap +=
+		    (size_t)MAX(conf->apps[i].hosts.len, 1u) * conf->apps[i].paths.len + 1;
+	c.claims = util_alloc(c.claim_cap * sizeof(*c.claims));
+	key = apps->value->first;
+	for (i = 0; i < conf->app_count; i++, key = key->next) {
+		struct conf_app *app = &conf->apps[i];
+
+		map_put(&conf->index, map_hash(app->name, strlen(app->name)), app);
+		if (key->value->kind != TREE_MAP)
+			continue;
+		check_run(&c, app, key);
+		check_hosts(&c, app, key);
+		check_routes(&c, app, key);
+		check_data(&c, app, key);
+	}
+	check_totals(&c, root, apps);
+	map_free(&c.routes);
+	map_free(&c.data);
+	free(c.claims);
+}

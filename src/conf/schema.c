@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A row a key, in the order in which the manual tells them. A section stands before
+ * the keys below it.
+ */
+#include "conf/schema.h"
+
+#include <signal.h>
+#include <string.h>
+
+#define HOUR 3600000ull
+#define DAY (24 * HOUR)
+#define GIB (1ull << 30)
+
+static const char *const mixed_words[] = {"ok", "never", NULL};
+
+#define TOP(field) SCHEMA_TOP, .offset = offsetof(struct conf, field)
+#define APP(field) SCHEMA_APP, .offset = offsetof(struct conf_app, field)
+#define ROW(own, path_, type_, min_, max_, fallback_, ...)                                         \
+	{                                                                                          \
+		.owner = own, .path = path_, .type = SCHEMA_##type_, .min = min_, .max = max_,     \
+		.fallback = fallback_, __VA_ARGS__                                                 \
+	}
+
+/* clang-format off */
+const struct schema_row schema_rows[] = {
+	/* --- the whole --- */
+	ROW(TOP(listen), "listen", LISTEN, 1, 64, NULL, .check = text_listen,
+	    .example = "[{http: 0.0.0.0:8080}]",
+	    .doc = "Where users' requests come in: a list of addresses, each as http: ADDRESS:PORT. Without "
+		   "it Upstate listens on 127.0.0.1:8080, which only this machine can reach."),
+	ROW(SCHEMA_TOP, "admin", SECTION, 0, 0, NULL,
+	    .doc = "Where people look, and who may command."),
+	ROW(TOP(admin), "admin.http", TEXT, 1, 80, "127.0.0.1:8081", .check = text_admin,
+	    .doc = "Address of the status page, the feeds and the API (which wants the token that stands in "
+		   "the state directory); off for none."),
+	ROW(TOP(admin_group), "admin.group", TEXT, 1, 32, NULL, .check = text_group, .example = "ops",
+	    .doc = "Members of this group may use the control socket, beside root and the user that runs "
+		   "Upstate."),
+	ROW(TOP(trusted_proxies), "trusted_proxies", LIST, 0, 1000, NULL, .check = text_network,
+	    .example = "[10.0.0.0/8]",
+	    .doc = "Networks whose X-Forwarded-For and Forwarded are believed. From anyone else they are "
+		   "replaced."),
+	ROW(TOP(threads), "threads", INT, 0, 64, "0",
+	    .doc = "Threads of the router; 0: one for each CPU, at most 8."),
+
+	ROW(SCHEMA_TOP, "limits", SECTION, 0, 0, NULL, .doc = "Bounds of what clients may ask of the router."),
+	ROW(TOP(clients), "limits.clients", INT, 1, 1000000, "10000",
+	    .doc = "Client connections at once; more of them wait in the listening socket."),
+	ROW(TOP(header_bytes), "limits.header", BYTES32, 1024, 1 << 20, "32KiB",
+	    .doc = "Size of a request's head; more is answered with 431, or 414 when it is the first line."),
+	ROW(TOP(header_count), "limits.headers", INT, 8, 1000, "100",
+	    .doc = "Header lines of a request; more is answered with 431."),
+	ROW(TOP(header_ms), "limits.header_time", MS, 100, HOUR, "10s",
+	    .doc = "Time from a request's first byte to the end of its head."),
+	ROW(TOP(idle_ms), "limits.idle", MS, 100, DAY, "75s",
+	    .doc = "Time that a client's connection is kept open between requests."),
+
+	ROW(SCHEMA_TOP, "log", SECTION, 0, 0, NULL, .doc = "Files below log/ in the state directory."),
+	ROW(TOP(access_log), "log.access", BOOL, 0, 1, "true",
+	    .doc = "Write a line of JSON for each request."),
+	ROW(TOP(log_bytes), "log.size", BYTES, 64 * 1024, 100 * GIB, "10MiB",
+	    .doc = "A log is rotated when it has grown to this size."),
+	ROW(TOP(log_files), "log.files", INT, 1, 1000, "5",
+	    .doc = "Files that are kept of each log, with the one in use."),
+
+	ROW(TOP(apps), "apps", APPS, 1, CONF_APPS_MAX, NULL,
+	    .doc = "The apps, each under its name (lower-case letters, digits and '-')."),
+
+	/* --- an app --- */
+	ROW(APP(hosts), "hosts", LIST, 1, 1000, NULL, .check = text_host,
+	    .example = "[example.org, \"*.example.org\"]",
+	    .doc = "The names under which users reach it: exact, *.SUFFIX, or * for what no other app takes. "
+		   "The most specific wins. An app that is the only one may leave it out and gets *."),
+	ROW(APP(paths), "path", LIST, 1, 100, "/", .check = text_route_path, .example = "/api",
+	    .doc = "Path prefixes that it answers; whole segments (/api takes /api/x and not /apix). The "
+		   "longest wins."),
+	ROW(APP(run), "run", TEXT, 1, 32768, NULL, .check = text_command,
+	    .example = "gunicorn --bind unix:$UPSTATE_SOCKET app:app",
+	    .doc = "The command that runs one instance, for /bin/sh, in the directory of the release. It "
+		   "listens on the unix socket $UPSTATE_SOCKET, or on 127.0.0.1 at $PORT."),
+	ROW(APP(targets), "targets", LIST, 1, 1000, NULL, .check = text_target,
+	    .example = "[127.0.0.1:9001, unix:/run/old.sock]",
+	    .doc = "Instead of run: addresses of servers that Upstate does not run, as ADDRESS:PORT, NAME:PORT or "
+		   "unix:/PATH."),
+	ROW(APP(instances), "instances", INT, 1, 64, "1", .run_only = true,
+	    .doc = "How many instances run at once."),
+	ROW(APP(env), "env", ENV, 0, 1000, NULL, .run_only = true, .example = "{LANG: C.UTF-8}",
+	    .doc = "Environment of the instances. Names that begin with UPSTATE_ are Upstate's own."),
+	ROW(APP(data), "data", TEXT, 1, 63, NULL, .run_only = true, .check = text_data, .example = "guestbook",
+	    .doc = "Name of a directory that is kept across releases; instances find it in $UPSTATE_DATA."),
+	ROW(APP(stop), "stop", SIGNAL, 0, 0, "TERM", .run_only = true,
+	    .doc = "The signal that asks an instance to end, sent to its main process."),
+	ROW(APP(grace_ms), "grace", MS, 0, HOUR, "10s", .run_only = true,
+	    .doc = "Time from that signal until what is left is killed."),
+	ROW(APP(files_max), "files", INT, 0, 1 << 20, "0", .run_only = true,
+	    .doc = "Descriptors an instance may open (RLIMIT_NOFILE); 0: what Upstate was started with."),
+	ROW(SCHEMA_APP, "ready", SECTION, 0, 0, NULL, .run_only = true,
+	    .doc = "When a new instance counts as ready."),
+	ROW(APP(ready_ms), "ready.within", MS, 100, DAY, "60s", .run_only = true,
+	    .doc = "A new instance that is not ready by then fails the deploy."),
+	ROW(APP(notify), "ready.notify", BOOL, 0, 1, "false", .run_only = true,
+	    .doc = "The instance says READY=1 to $NOTIFY_SOCKET, as under systemd; before that it gets no "
+		   "request."),
+
+	ROW(SCHEMA_APP, "health", SECTION, 0, 0, NULL, .doc = "How the router finds out that a target is up."),
+	ROW(APP(health_path), "health.path", TEXT, 1, 1023, NULL, .check = text_health_path, .example = "/up",
+	    .doc = "A GET of this path must be answered with 2xx or 3xx. Without it a connection that opens is "
+		   "enough."),
+	ROW(APP(health_every_ms), "health.every", MS, 100, HOUR, "1s",
+	    .doc = "Time between probes; while a target is not up, ten times as often."),
+	ROW(APP(health_timeout_ms), "health.timeout", MS, 10, HOUR, "5s",
+	    .doc = "A probe that takes longer has failed."),
+	ROW(APP(health_rise), "health.rise", INT, 1, 100, "1", .doc = "Good probes in a row until it is up."),
+	ROW(APP(health_fall), "health.fall", INT, 1, 100, "3", .doc = "Failed probes in a row until it is down."),
+
+	ROW(APP(drain_ms), "drain", MS, 0, DAY, "30s",
+	    .doc = "How long requests that are inside a target may go on when it is to end; then they are cut, and "
+		   "counted."),
+	ROW(SCHEMA_APP, "hold", SECTION, 0, 0, NULL,
+	    .doc = "Requests wait rather than fail while there is nowhere to send them."),
+	ROW(APP(hold_wait_ms), "hold.wait", MS, 0, HOUR, "30s",
+	    .doc = "How long one may wait; then it is answered with 503. In an outage the time counts from its "
+		   "start."),
+	ROW(APP(hold_requests), "hold.requests", INT, 0, 1000000, "1000", .doc = "How many may wait."),
+	ROW(APP(hold_bytes), "hold.bytes", BYTES, 0, 64 * GIB, "64MiB",
+	    .doc = "How much memory the waiting may take."),
+	ROW(APP(target_limit), "limit", INT, 0, 1000000, "128",
+	    .doc = "Requests at once to each target; more wait, and can still go to another. 0: no limit."),
+	ROW(APP(body_max), "body", BYTES, 0, 1ull << 50, "0",
+	    .doc = "Size of a request's body; more is answered with 413. 0: no limit."),
+	ROW(SCHEMA_APP, "timeouts", SECTION, 0, 0, NULL, .doc = "How long the router waits for a target."),
+	ROW(APP(connect_ms), "timeouts.connect", MS, 10, HOUR, "2s",
+	    .doc = "For a connection; then the next target is tried."),
+	ROW(APP(response_ms), "timeouts.response", MS, 100, DAY, "60s",
+	    .doc = "From the end of the request to the head of the response."),
+	ROW(APP(body_ms), "timeouts.body", MS, 100, DAY, "60s",
+	    .doc = "Between two pieces of a body, either way."),
+	ROW(APP(tunnel_ms), "timeouts.tunnel", MS, 0, 7 * DAY, "0",
+	    .doc = "Silence in both directions of an upgraded connection (WebSocket); 0: no limit."),
+	ROW(APP(retry_unread), "retry_unread", BOOL, 0, 1, "true",
+	    .doc = "Send a request to another target, whatever its method, when the unix socket proves that the "
+		   "first did not read it."),
+
+	ROW(APP(mixed), "mixed", WORD, 0, 0, "ok", .run_only = true, .words = mixed_words,
+	    .doc = "never: two releases must not run side by side. A change then holds all requests, ends the "
+		   "old instances, starts the new ones, and releases."),
+	ROW(APP(bake_ms), "bake", MS, 0, DAY, "10s", .run_only = true,
+	    .doc = "How long a new release must do well before its deploy is done. Until then the old one is kept "
+		   "running, and a failure undoes the deploy."),
+	ROW(APP(keep), "keep", INT, 0, 1000, "5", .run_only = true,
+	    .doc = "Releases whose files are kept beside those in use."),
+};
+/* clang-format on */
+
+const size_t schema_len = ARRAY_LEN(schema_rows);
+
+const char *schema_expected(enum schema_type type)
+{
+	static const char *const expected[] = {
+#define X(name, expected, manual) [SCHEMA_##name] = expected,
+	    SCHEMA_TYPE_TABLE(X)
+#undef X
+	};
+
+	return expected[type];
+}
+
+const char *schema_type_name(enum schema_type type)
+{
+	static const char *const names[] = {
+#define X(name, expected, manual) [SCHEMA_##name] = manual,
+	    SCHEMA_TYPE_TABLE(X)
+#undef X
+	};
+
+	return names[type];
+}
+
+const char *schema_number(enum schema_type type, uint64_t v, char text[SCHEMA_NUMBER])
+{
+	static const struct {
+		const char *unit;
+		uint64_t factor;
+	} ms[] = {{"d", DAY}, {"h", HOUR}, {"m", 60000}, {"s", 1000}, {"ms", 1}},
+	  bytes[] = {{"TiB", 1ull << 40},
+		     {"GiB", GIB},
+		     {"MiB", 1 << 20},
+		     {"KiB", 1 << 10},
+		     {"", 1}},
+	  none[] = {{"", 1}};
+	const __typeof__(ms[0]) *u = type == SCHEMA_MS ? ms : type == SCHEMA_INT ? none : bytes;
+
+	while (v % u->factor)
+		u++;
+	snprintf(text, SCHEMA_NUMBER, "%llu%s", (unsigned long long)(v / u->factor),
+		 v ? u->unit : "");
+	return text;
+}
+
+const char *schema_key(const struct schema_row *row)
+{
+	const char *dot = strrchr(row->path, '.');
+
+	return dot ? dot + 1 : row->path;
+}
+
+bool schema_below(const struct schema_row *row, enum schema_owner owner, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return row->owner == owner && strncmp(row->path, prefix, n) == 0 &&
+	       !strchr(row->path + n, '.');
+}
+
+const struct schema_row *schema_find(enum schema_owner owner, const char *prefix, const char *key)
+{
+	for (size_t i = 0; i < schema_len; i++)
+		if (schema_below(&schema_rows[i], owner, prefix) &&
+		    strcmp(schema_rows[i].path + strlen(prefix), key) == 0)
+			return &schema_rows[i];
+	return NULL;
+}
+
+const char *const schema_signals[] = {"TERM", "INT",  "QUIT",  "HUP",  "USR1",
+				      "USR2", "KILL", "WINCH", "ABRT", NULL};
+
+int schema_signal(const char *name)
+{
+	static const int numbers[] = {SIGTERM, SIGINT,	SIGQUIT,  SIGHUP, SIGUSR1,
+				      SIGUSR2, SIGKILL, SIGWINCH, SIGABRT};
+
+	static_assert(ARRAY_LEN(numbers) + 1 == ARRAY_LEN(schema_signals), "a number a name");
+	for (size_t i = 0; schema_signals[i]; i++)
+		if (strcmp(schema_signals[i], name) == 0)
+			return numbers[i];
+	return 0;
+}

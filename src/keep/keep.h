@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The keeper: what `upstate serve` becomes. It holds every socket, starts and
+ * reaps everything else, and is the one process that must not fail; so it is
+ * small, has one thread and one loop, parses nothing that came from outside, and
+ * after its start waits for nobody.
+ */
+#pragma once
+
+struct keep_options {
+	const char *conf_path;
+	const char *state_dir;
+	const char *binary; /* run as the other processes; NULL: this one */
+};
+
+/* Who the router runs as when the keeper is root: a number that no account of Debian has. The
+ * keeper starts it so; it never has a privilege to drop. */
+#define KEEP_ROUTER_ID 64999
+
+/* Serves until it is told to end; returns the exit status. 3: another serve works on this state. */
+int keep_serve(const struct keep_options *options);

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Upstate's own processes. Each has a channel to the keeper on descriptor 3 and
+ * nothing else but what comes over it. A part that ends is started anew (core/supervise);
+ * one that is silent, breaks the protocol or does not read is ended first. Nothing
+ * is kept for a part that is away: a new one is told all that is.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/close_range.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "keep/keep_priv.h"
+
+bool part_send(struct keeper *k, enum part to, enum msg_type type, const void *body, int fd)
+{
+	return msg_send(&k->parts[to].channel, type, body, NULL, 0, &fd, fd >= 0);
+}
+
+void part_tell(struct part_proc *p)
+{
+	struct msg_part m = {.part = p->part,
+			     .state = p->state,
+			     .pid = p->part == PART_KEEPER ? getpid() : p->child.pid,
+			     .starts = p->starts,
+			     .since_wall_ms = p->since_wall_ms};
+
+	util_copy(m.reason, sizeof(m.reason), p->reason);
+	part_send(p->keeper, PART_CONTROLLER, MSG_PART, &m, -1);
+}
+
+static void set_state(struct part_proc *p, enum part_state state)
+{
+	p->state = state;
+	p->since_wall_ms = clock_wall_ms();
+	part_tell(p);
+}
+
+const char *part_says_end(int wait_status, uint64_t ran_ms, char *text, size_t size)
+{
+	char span[CLOCK_TEXT];
+
+	clock_span(ran_ms, span);
+	if (WIFSIGNALED(wait_status))
+		snprintf(text, size, "killed by signal %d (%s) after %s", WTERMSIG(wait_status),
+			 sigabbrev_np(WTERMSIG(wait_status)) ?: "?", span);
+	else
+		snprintf(text, size, "exited with status %d after %s", WEXITSTATUS(wait_status),
+			 span);
+	return text;
+}
+
+/* In the child: nothing of the keeper stays open but its end of the channel. */
+__attribute__((noreturn)) static void become_part(const struct part_proc *p, int channel)
+{
+	struct keeper *k = p->keeper;
+	char verb[32];
+	char *argv[] = {(char *)"upstate", verb, NULL, NULL, NULL};
+	sigset_t none;
+	pid_t keeper = getppid();
+	int null = open("/dev/null", O_RDWR);
+
+	snprintf(verb, sizeof(verb), "_%s", part_name(p->part));
+	if (p->part != PART_ROUTER)
+		argv[2] = k->state;
+	if (p->part == PART_CONTROLLER)
+		argv[3] = k->conf;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_IGN); /* parts write to peers that leave, and never want it */
+	setsid(); /* a ^C at the terminal is for the keeper, which ends things in order */
+	if (null >= 0)
+		dup2(null, STDIN_FILENO);
+	if (channel == MSG_CHANNEL_FD)
+		fcntl(channel, F_SETFD, 0);
+	else if (dup2(channel, MSG_CHANNEL_FD) < 0)
+		_exit(126);
+	syscall(SYS_close_range, MSG_CHANNEL_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+	if (p->part == PART_ROUTER && k->root &&
+	    (setgroups(0, NULL) < 0 ||
+	     setresgid(KEEP_ROUTER_ID, KEEP_ROUTER_ID, KEEP_ROUTER_ID) < 0 ||
+	     setresuid(KEEP_ROUTER_ID, KEEP_ROUTER_ID, KEEP_ROUTER_ID) < 0))
+		_exit(126);
+	/* After the change of user, which would clear it. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NO_NEW_PRIVS, p->part == PART_ROUTER || p->part == PART_LOGGER, 0, 0, 0);
+	if (getppid() != keeper)
+		_exit(126);
+	syscall(SYS_execveat, k->binary_fd, "", argv, environ, AT_EMPTY_PATH);
+	log_error("part.start", "part=%s reason=\"cannot run the program: %s\"", part_name(p->part),
+		  strerror(errno));
+	_exit(126);
+}
+
+/* A table that no router can stand on must not take the service with it: after some quick ends the
+ * one before is given instead, until the controller sends another. */
+static void send_table(struct part_proc *router)
+{
+	struct keeper *k = router->keeper;
+	bool older =
+	    router->supervise.quick_ends > supervise_part.free_ends && k->tables[1].fd >= 0;
+	struct msg_table t = {k->tables[older].generation};
+
+	if (k->tables[older].fd < 0)
+		return;
+	if (older)
+		log_warn("table.older", "generation=%llu instead=%llu",
+			 (unsigned long long)t.generation,
+			 (unsigned long long)k->tables[0].generation);
+	part_send(k, PART_ROUTER, MSG_TABLE, &t, k->tables[older].fd);
+}
+
+/* What a new part must know, in the order in which it can use it. */
+static void send_all(struct part_proc *p)
+{
+	struct keeper *k = p->keeper;
+	struct msg_shared shared = {.threads = k->threads,
+				    .router_uid = (uint32_t)-1,
+				    .router_gid = (uint32_t)-1,
+				    .keeper_pid = (uint32_t)getpid()};
+	int fds[SHARED_COUNT], n = 0;
+
+	if (k->root)
+		shared.router_uid = shared.router_gid = KEEP_ROUTER_ID;
+	for (int i = 0; i < SHARED_COUNT; i++)
+		if (shared_at(p->part, i) >= 0)
+			fds[n++] = k->shared[i];
+	msg_send(&p->channel, MSG_SHARED, &shared, NULL, 0, fds, n);
+	switch (p->part) {
+	case PART_ROUTER:
+		listen_tell_all(k, PART_ROUTER);
+		send_table(p);
+		break;
+	case PART_CONTROLLER:
+		listen_tell_all(k, PART_CONTROLLER);
+		instance_tell_all(k);
+		for (int i = 0; i < PART_COUNT; i++)
+			part_tell(&k->parts[i]);
+		part_send(k, PART_CONTROLLER, MSG_SYNCED, &(struct msg_none){0}, -1);
+		break;
+	case PART_LOGGER:
+		if (k->logconf_set)
+			part_send(k, PART_LOGGER, MSG_LOGCONF, &k->logconf, -1);
+		instance_stream_all(k);
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_msg(struct msg_channel *ch, struct msg *m)
+{
+	struct part_proc *p = container_of(ch, struct part_proc, channel);
+
+	switch (m->type) {
+	case MSG_READY:
+		p->was_ready = true;
+		p->reason[0] = '\0';
+		if (p->state != PART_STATE_UP)
+			set_state(p, PART_STATE_UP);
+		keep_serve_ready(p->keeper);
+		break;
+	case MSG_BEAT:
+		p->suspected = false;
+		if (!p->ending)
+			loop_timer_set(&p->keeper->loop, &p->silent,
+				       p->keeper->loop.now_ms + KEEP_SILENT_MS);
+		break;
+	default:
+		if (p->part == PART_CONTROLLER)
+			keep_order(p, m);
+		else
+			part_kill(p, "sent what only the controller may send");
+	}
+}
+
+static void on_end(struct msg_channel *ch, const char *reason)
+{
+	struct part_proc *p = container_of(ch, struct part_proc, channel);
+
+	if (p->child.pid && !p->ending) {
+		char text[MSG_REASON];
+
+		snprintf(text, sizeof(text), "its channel: %.150s", reason);
+		part_kill(p, text);
+	}
+}
+
+void part_kill(struct part_proc *p, const char *reason)
+{
+	msg_channel_close(&p->channel);
+	if (!p->child.pid)
+		return;
+	util_copy(p->reason, sizeof(p->reason), reason);
+	kill(p->child.pid, SIGKILL);
+}
+
+static void on_silent(struct loop_timer *timer)
+{
+	struct part_proc *p = container_of(timer, struct part_proc, silent);
+
+	if (p->ending) {
+		part_kill(p, "did not end in time");
+	} else if (p->suspected) {
+		part_kill(p, "hung: it had not said for 10 s that it works");
+	} else {
+		/* It may be the keeper that slept (stopped, or the machine was): what was sent
+		 * meanwhile is read before the second time. */
+		p->suspected = true;
+		loop_timer_set(&p->keeper->loop, &p->silent,
+			       p->keeper->loop.now_ms + KEEP_SUSPECT_MS);
+	}
+}
+
+void part_stop(struct part_proc *p)
+{
+	p->ending = true;
+	loop_timer_stop(&p->keeper->loop, &p->pause);
+	if (!p->child.pid)
+		return;
+	if (p->part == PART_LOGGER)
+		msg_channel_close(&p->channel); /* it drains what is there, then ends */
+	else
+		kill(p->child.pid, SIGTERM);
+	loop_timer_set(&p->keeper->loop, &p->silent, p->keeper->loop.now_ms + KEEP_PART_GRACE_MS);
+}
+
+static void on_exit_of_part(struct loop_child *child, int status)
+{
+	struct part_proc *p = container_of(child, struct part_proc, child);
+	struct keeper *k = p->keeper;
+	char text[MSG_REASON], why[MSG_REASON];
+	uint64_t pause;
+	uint32_t random = 0;
+
+	msg_channel_close(&p->channel);
+	loop_timer_stop(&k->loop, &p->silent);
+	part_says_end(status, k->loop.now_ms - p->supervise.started_ms, text, sizeof(text));
+	util_copy(why, sizeof(why), p->reason);
+	if (!why[0])
+		util_copy(p->reason, sizeof(p->reason), text);
+	set_state(p, PART_STATE_DOWN);
+	keep_reap_strangers(k);
+	if (k->phase != KEEP_RUNS) {
+		keep_next_phase(k);
+		return;
+	}
+	log_warn("part.ended", "part=%s reason=\"%s%s%s\"", part_name(p->part), text,
+		 why[0] ? "; " : "", why);
+	if (p->part == PART_CONTROLLER && !p->was_ready && WIFEXITED(status) &&
+	    WEXITSTATUS(status)) {
+		/* It has said why: a configuration with mistakes, a state that cannot be read.
+		 * Starting it again would only say it again. */
+		keep_end(k, WEXITSTATUS(status));
+		return;
+	}
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
+		random = (uint32_t)clock_us();
+	pause = supervise_ended(&p->supervise, &supervise_part, random, k->loop.now_ms);
+	if (pause)
+		loop_timer_set(&k->loop, &p->pause, k->loop.now_ms + pause);
+	else
+		part_start(p);
+}
+
+static void on_pause_over(struct loop_timer *timer)
+{
+	part_start(container_of(timer, struct part_proc, pause));
+}
+
+/* It could not even be started (no memory, no descriptor): as if it had ended at once. */
+static void start_failed(struct part_proc *p, const char *what)
+{
+	snprintf(p->reason, sizeof(p->reason), "cannot be started: %s: %s", what, strerror(errno));
+	log_error("part.start", "part=%s reason=\"%s\"", part_name(p->part), p->reason);
+	set_state(p, PART_STATE_DOWN);
+	loop_timer_set(&p->keeper->loop, &p->pause, p->keeper->loop.now_ms + 1000);
+}
+
+void part_start(struct part_proc *p)
+{
+	struct keeper *k = p->keeper;
+	int ends[2];
+	pid_t pid;
+
+	if (msg_pair(ends) < 0) {
+		start_failed(p, "socketpair");
+		return;
+	}
+	pid = fork();
+	if (pid == 0)
+		become_part(p, ends[1]);
+	close(ends[1]);
+	if (pid < 0 || loop_child_add(&k->loop, &p->child, pid) < 0) {
+		close(ends[0]);
+		if (pid > 0)
+			kill(pid, SIGKILL); /* reaped as a stranger */
+		start_failed(p, "fork");
+		return;
+	}
+	supervise_started(&p->supervise, k->loop.now_ms);
+	p->starts++;
+	p->suspected = false;
+	p->reason[0] = '\0';
+	if (msg_channel_open(&p->channel, &k->loop, ends[0]) < 0) {
+		close(ends[0]);
+		part_kill(p, "no memory for its channel");
+		return;
+	}
+	loop_timer_set(&k->loop, &p->silent, k->loop.now_ms + KEEP_SILENT_MS);
+	log_info("part.start", "part=%s pid=%d", part_name(p->part), (int)pid);
+	/* Its state goes out with all the others when it is the controller that starts. */
+	p->state = PART_STATE_STARTING;
+	p->since_wall_ms = clock_wall_ms();
+	if (p->part != PART_CONTROLLER)
+		part_tell(p);
+	send_all(p);
+}
+
+void part_init(struct keeper *k, enum part part)
+{
+	struct part_proc *p = &k->parts[part];
+
+	*p = (struct part_proc){.keeper = k, .part = part, .state = PART_STATE_DOWN};
+	p->child.on_exit = on_exit_of_part;
+	p->pause.on_time = on_pause_over;
+	p->silent.on_time = on_silent;
+	p->channel.on_msg = on_msg;
+	p->channel.on_end = on_end;
+	p->since_wall_ms = clock_wall_ms();
+	if (part == PART_KEEPER) {
+		p->state = PART_STATE_UP;
+		p->starts = 1;
+	}
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A client's connection between and at the start of requests. While it is idle it
+ * is this struct and a descriptor, nothing else: the buffer comes when bytes do.
+ *
+ *	IDLE ──bytes──> HEAD ──complete──> BUSY (an exchange has it) ──over──> IDLE
+ *	  │ idle_ms       │ header_ms: 408                              └─────> LINGER ──> gone
+ *	  └──> gone       └ bad: 400, 414, 431, 501, 505 ───────────────────────^
+ *
+ * LINGER: our side is closed, what still comes in is read and thrown away, bounded
+ * in bytes and time. Closing with unread input would make the kernel send a reset,
+ * and that can destroy the answer on its way (RFC 9112, 9.6).
+ */
+#include "route/route_priv.h"
+
+#include <arpa/inet.h>
+
+static void on_client_time(struct loop_timer *timer)
+{
+	struct client *c = container_of(timer, struct client, timer);
+	struct exchange *x;
+
+	if (c->state != CLIENT_HEAD) {
+		client_close(c);
+		return;
+	}
+	x = exchange_new(c);
+	if (x)
+		answer_own(x, 408, "the head of the request did not arrive in time", true);
+}
+
+static void linger_read(struct client *c)
+{
+	while (c->conn.readable) {
+		int n = conn_read(&c->conn);
+
+		if (n == -EAGAIN)
+			return;
+		if (n <= 0 || (c->lingered += (uint32_t)n) > LINGER_BYTES) {
+			client_close(c);
+			return;
+		}
+		c->conn.in->len = 0;
+	}
+}
+
+static void on_client(struct loop_io *io, uint32_t events)
+{
+	struct client *c = container_of(io, struct client, conn.io);
+
+	conn_note(&c->conn, events);
+	switch (c->state) {
+	case CLIENT_BUSY:
+		exchange_run(c->x);
+		return;
+	case CLIENT_LINGER:
+		linger_read(c);
+		return;
+	case CLIENT_IDLE:
+	case CLIENT_HEAD:
+		if (c->conn.readable)
+			client_process(c);
+		return;
+	}
+}
+
+static void set_peer(struct client *c, const struct sockaddr_storage *peer)
+{
+	const struct sockaddr_in6 *six = (const void *)peer;
+	const struct sockaddr_in *four = (const void *)peer;
+
+	memset(c->addr, 0, sizeof(c->addr));
+	if (peer->ss_family == AF_INET6) {
+		memcpy(c->addr, &six->sin6_addr, 16);
+	} else if (peer->ss_family == AF_INET) {
+		c->addr[10] = c->addr[11] = 0xff;
+		memcpy(c->addr + 12, &four->sin_addr, 4);
+	}
+	if (peer->ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
+		inet_ntop(AF_INET6, c->addr, c->ip, sizeof(c->ip));
+	else
+		inet_ntop(AF_INET, c->addr + 12, c->ip, sizeof(c->ip));
+}
+
+void client_open(struct thread *t, int fd, const struct sockaddr_storage *peer)
+{
+	struct client *c = pool_get(t, &t->clients);
+
+	if (!c) {
+		close(fd);
+		return;
+	}
+	conn_init(&c->conn, t, on_client);
+	c->x = NULL;
+	c->in_again = (struct list){0};
+	c->scanned = 0;
+	c->lingered = 0;
+	c->state = CLIENT_IDLE;
+	c->timer.on_time = on_client_time;
+	set_peer(c, peer);
+	if (conn_watch(&c->conn, fd, false) < 0) {
+		close(fd);
+		if (!pool_put(&t->clients, c))
+			free(c);
+		return;
+	}
+	shm_add(&t->n->clients, 1);
+	atomic_fetch_add(&t->r->clients, 1);
+	loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.idle_ms);
+}
+
+void client_close(struct client *c)
+{
+	struct thread *t = c->conn.t;
+
+	ensure(!c->x);
+	list_del(&c->in_again);
+	conn_close(&c->conn);
+	shm_sub(&t->n->clients, 1);
+	atomic_fetch_sub(&t->r->clients, 1);
+	loop_timer_stop(&t->loop, &c->timer);
+	if (!pool_put(&t->clients, c)) {
+		loop_timer_fini(&t->loop, &c->timer);
+		free(c);
+	}
+}
+
+void client_again(struct client *c)
+{
+	if (!list_linked(&c->in_again))
+		list_add_tail(&c->conn.t->again, &c->in_again);
+}
+
+static void linger(struct client *c)
+{
+	if (shutdown(c->conn.io.fd, SHUT_WR) < 0) {
+		client_close(c);
+		return;
+	}
+	c->state = CLIENT_LINGER;
+	if (c->conn.in)
+		c->conn.in->len = 0;
+	loop_timer_set(&c->conn.t->loop, &c->timer, c->conn.t->loop.now_ms + LINGER_MS);
+	linger_read(c);
+}
+
+void client_next(struct client *c, enum client_after after)
+{
+	struct thread *t = c->conn.t;
+	struct linger reset = {.l_onoff = 1};
+
+	c->x = NULL;
+	c->state = CLIENT_IDLE;
+	if (after == AFTER_RESET)
+		setsockopt(c->conn.io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	if (after == AFTER_LINGER && !c->conn.broken) {
+		linger(c);
+		return;
+	}
+	if (after != AFTER_KEEP) {
+		client_close(c);
+		return;
+	}
+	loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.idle_ms);
+	if (c->conn.in && !c->conn.in->len)
+		buffer_put(t, &c->conn.in);
+	/* Not at once: a client that pipelines must not keep the others waiting. */
+	if (c->conn.in || c->conn.readable)
+		client_again(c);
+}
+
+/* Makes room for a head that is longer than a buffer. False: the client is gone. */
+static bool make_room(struct client *c)
+{
+	struct buffer *b = c->conn.in, *more;
+	uint32_t want = MIN(c->conn.t->table->limits.header_bytes + 16, BUFFER_MOST);
+
+	if (b->at + b->len < b->cap)
+		return true;
+	if (b->at) {
+		memmove(b->data, b->data + b->at, b->len);
+		b->at = 0;
+		return true;
+	}
+	more = want > b->cap ? buffer_get(c->conn.t, want) : NULL;
+	if (!more) {
+		client_close(c);
+		return false;
+	}
+	memcpy(more->data, b->data, b->len);
+	more->len = b->len;
+	buffer_put(c->conn.t, &c->conn.in);
+	c->conn.in = more;
+	return true;
+}
+
+static void refuse(struct client *c, enum http1_result r, const char *why)
+{
+	static const uint16_t status[] = {[HTTP1_BAD] = 400,	   [HTTP1_LONG_LINE] = 414,
+					  [HTTP1_LONG_HEAD] = 431, [HTTP1_VERSION] = 505,
+					  [HTTP1_CODING] = 501};
+	struct exchange *x = exchange_new(c);
+
+	shm_add(&c->conn.t->n->bad_requests, 1);
+	if (x)
+		answer_own(x, status[r], why, true);
+}
+
+/* Looks at what was read. True: a request began (or the client is gone); false: read more. */
+static bool take_head(struct client *c)
+{
+	struct thread *t = c->conn.t;
+	struct buffer *b = c->conn.in;
+	struct http1_limits limits = {
+		.head_bytes = MIN(t->table->limits.header_bytes, BUFFER_MOST - 16),
+		.headers = MIN(t->table->limits.header_count, (uint32_t)HTTP1_HEADERS_MAX)};
+	const char *why = "";
+	enum http1_result r;
+
+	if (c->state == CLIENT_IDLE)
+		c->first_us = clock_us();
+	r = http1_request(b->data + b->at, b->len, &c->scanned, &limits, &t->head, &why);
+	if (r == HTTP1_MORE) {
+		if (c->state == CLIENT_IDLE) {
+			c->state = CLIENT_HEAD;
+			loop_timer_set(&t->loop, &c->timer,
+				       t->loop.now_ms + t->table->limits.header_ms);
+		}
+		return !make_room(c);
+	}
+	loop_timer_stop(&t->loop, &c->timer);
+	c->scanned = 0;
+	c->state = CLIENT_BUSY;
+	if (r != HTTP1_DONE) {
+		refuse(c, r, why);
+		return true;
+	}
+	b->at += t->head.head_len;
+	b->len -= t->head.head_len;
+	exchange_begin(c);
+	return true;
+}
+
+void client_process(struct client *c)
+{
+	int n;
+
+	for (;;) {
+		if (c->conn.in && c->conn.in->len && take_head(c))
+			return;
+		n = c->conn.readable ? conn_read(&c->conn) : -EAGAIN;
+		if (n > 0)
+			continue;
+		if (n == -EAGAIN) {
+			if (c->conn.in && !c->conn.in->len)
+				buffer_put(c->conn.t, &c->conn.in);
+			return;
+		}
+		client_close(c); /* it ended, or there is no memory for it */
+		return;
+	}
+}

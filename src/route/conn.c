@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A stream socket on an edge-triggered loop. What an event said is remembered
+ * until a system call says otherwise, so that calls which would only answer
+ * EAGAIN are not made.
+ *
+ * A descriptor is registered once. TCP asks for EPOLLOUT too: the kernel reports
+ * it only after a send that did not fit. A unix socket would report it each time
+ * that the peer reads, one useless turn for each request; so there it is asked for
+ * only while something waits to be sent.
+ */
+#include "route/route_priv.h"
+
+#define WATCH (EPOLLIN | EPOLLRDHUP | EPOLLET)
+
+void conn_init(struct conn *c, struct thread *t, void (*on_ready)(struct loop_io *, uint32_t))
+{
+	*c = (struct conn){.io = {.on_ready = on_ready, .fd = -1}, .t = t, .writable = true};
+}
+
+int conn_watch(struct conn *c, int fd, bool is_unix)
+{
+	c->is_unix = is_unix;
+	return loop_io_add(&c->t->loop, &c->io, fd, is_unix ? WATCH : WATCH | EPOLLOUT);
+}
+
+void conn_close(struct conn *c)
+{
+	int fd = c->io.fd;
+
+	if (fd >= 0) {
+		/* Closing the only descriptor takes it off epoll; but events of this turn may
+		 * still be in hand, and loop_io_del() passes them over. */
+		loop_io_del(&c->t->loop, &c->io);
+		close(fd);
+	}
+	buffer_put(c->t, &c->in);
+}
+
+void conn_note(struct conn *c, uint32_t events)
+{
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		c->readable = true;
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+		c->writable = true;
+	if (events & EPOLLRDHUP)
+		c->half_closed = true;
+	if (events & (EPOLLHUP | EPOLLERR))
+		c->half_closed = c->broken = true;
+}
+
+int conn_read(struct conn *c)
+{
+	struct buffer *b = c->in;
+	uint32_t room;
+	ssize_t n;
+
+	if (!b) {
+		b = c->in = buffer_get(c->t, BUFFER_LARGE);
+		if (!b)
+			return -ENOMEM;
+	}
+	if (b->len == 0) {
+		b->at = 0;
+	} else if (b->at && b->at + b->len == b->cap) {
+		memmove(b->data, b->data + b->at, b->len);
+		b->at = 0;
+	}
+	room = b->cap - b->at - b->len;
+	if (!room)
+		return -ENOBUFS;
+	do
+		n = recv(c->io.fd, b->data + b->at + b->len, room, 0);
+	while (n < 0 && errno == EINTR);
+	if (n > 0) {
+		b->len += (uint32_t)n;
+		/* Less than there was room for: it is drained, unless its end is to be read. */
+		if ((uint32_t)n < room && !c->half_closed)
+			c->readable = false;
+		return (int)n;
+	}
+	if (n == 0) {
+		c->half_closed = true;
+		c->readable = true; /* the end can be read again */
+		return 0;
+	}
+	if (errno == EAGAIN)
+		c->readable = false;
+	return -errno;
+}
+
+/* Asks to be told when there is room again. */
+static void want_out(struct conn *c)
+{
+	c->writable = false;
+	if (c->is_unix && !c->wants_out) {
+		c->wants_out = true;
+		loop_io_change(&c->t->loop, &c->io, WATCH | EPOLLOUT);
+	}
+}
+
+static void want_no_out(struct conn *c)
+{
+	if (c->wants_out) {
+		c->wants_out = false;
+		loop_io_change(&c->t->loop, &c->io, WATCH);
+	}
+}
+
+static void out_advance(struct out *o, size_t n)
+{
+	while (o->at < o->n && n >= o->v[o->at].iov_len)
+		n -= o->v[o->at++].iov_len;
+	if (o->at < o->n) {
+		o->v[o->at].iov_base = (char *)o->v[o->at].iov_base + n;
+		o->v[o->at].iov_len -= n;
+	} else {
+		o->at = o->n = 0;
+	}
+}
+
+int conn_send(struct conn *c, struct out *o, uint64_t *sent, uint32_t *writes)
+{
+	while (out_pending(o)) {
+		struct msghdr m = {.msg_iov = &o->v[o->at], .msg_iovlen = (size_t)(o->n - o->at)};
+		ssize_t n;
+
+		if (!c->writable)
+			return 0;
+		n = m.msg_iovlen == 1 ? send(c->io.fd, m.msg_iov->iov_base, m.msg_iov->iov_len,
+					     MSG_NOSIGNAL)
+				      : sendmsg(c->io.fd, &m, MSG_NOSIGNAL);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			if (errno != EAGAIN)
+				return -errno;
+			want_out(c);
+			return 0;
+		}
+		*sent += (uint64_t)n;
+		++*writes;
+		out_advance(o, (size_t)n);
+	}
+	want_no_out(c);
+	return 1;
+}

@@ -1,0 +1,563 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One request, from its head to the end of its answer.
+ *
+ *	state    client: bytes   client: gone  target: bytes     target: broken       time is up
+ *	-------  --------------  ------------  ----------------  -------------------  -------------
+ *	WAIT     (stay unread)   left          -                 -                    503
+ *	CONNECT  (stay unread)   left          connected: ASK    next one, or WAIT    next, or WAIT
+ *	ASK      sent on         left          head: REPLY,      retry as core/retry  504; 408 when
+ *	                                       TUNNEL            says, else 502       the body stays
+ *	REPLY    sent on         left          sent on; all: end cut                  cut
+ *	TUNNEL   sent on         end           sent on           end                  end
+ *	OWN      (stay unread)   left          -                 -                    end
+ *
+ * Whatever may end an exchange is the last thing that a function does: after such a
+ * call x may be gone.
+ */
+#include "route/route_priv.h"
+
+static void on_exchange_time(struct loop_timer *timer);
+
+struct exchange *exchange_new(struct client *c)
+{
+	struct thread *t = c->conn.t;
+	struct exchange *x = pool_get(t, &t->exchanges);
+	struct loop_timer timer;
+
+	if (!x) {
+		c->x = NULL;
+		client_close(c);
+		return NULL;
+	}
+	timer = x->timer; /* may still be in the heap */
+	memset(x, 0, offsetof(struct exchange, tried));
+	x->answer_target[0] = '\0';
+	x->answer_n = NULL;
+	x->answer_release = 0;
+	x->timer = timer;
+	x->timer.on_time = on_exchange_time;
+	x->t = t;
+	x->client = c;
+	x->state = X_OWN;
+	x->start_us = c->first_us;
+	x->came_ms = t->loop.now_ms;
+	c->x = x;
+	c->state = CLIENT_BUSY;
+	loop_timer_stop(&t->loop, &c->timer);
+	return x;
+}
+
+void exchange_timer(struct exchange *x, uint32_t ms)
+{
+	if (ms)
+		loop_timer_set(&x->t->loop, &x->timer, x->t->loop.now_ms + ms);
+	else
+		loop_timer_stop(&x->t->loop, &x->timer);
+}
+
+static void note_traits(struct exchange *x, const struct http1_head *h)
+{
+	x->is_head = h->is_head;
+	x->safe = (h->is_get || h->is_head) && h->framing == HTTP1_BODY_NONE;
+	x->upgrade = h->upgrade;
+	x->expects = h->expect_continue;
+	x->te_trailers = h->te_trailers;
+	x->old_client = h->minor == 0;
+	x->keep = h->keep_alive;
+	x->framing = h->framing;
+	x->length = h->length;
+}
+
+static struct app *find_app(struct thread *t, const struct http1_head *h)
+{
+	struct http1_slice path = h->is_options_star ? (struct http1_slice){"/", 1} : h->path;
+	int n = headers_host(h->host, t->host);
+	int32_t i = n < 0 ? -1 : table_find(t->table, t->host, (size_t)n, path.p, path.len);
+
+	return i < 0 ? NULL : t->apps[i];
+}
+
+/* A small body that came with its head goes out with it, in one write: then the kernel can prove
+ * whether it was read, and it is still here when it must be sent again. */
+static void join_body(struct exchange *x)
+{
+	struct out *o = &x->ask.out;
+	struct buffer *req = x->req, *more;
+	size_t total = req->len;
+
+	if (x->framing == HTTP1_BODY_NONE || stream_fill(&x->ask) != STREAM_OVER)
+		return; /* what is wrong with it, pumping will find again */
+	for (uint8_t i = 1; i < o->n; i++)
+		total += o->v[i].iov_len;
+	if (!x->ask.piece || !x->ask.ended || total > RETRY_WRITE_MAX)
+		return;
+	if (total > req->cap) {
+		more = buffer_get(x->t, (uint32_t)total);
+		if (!more)
+			return;
+		memcpy(more->data, req->data, req->len);
+		more->len = req->len;
+		buffer_put(x->t, &x->req);
+		x->req = req = more;
+	}
+	for (uint8_t i = 1; i < o->n; i++) {
+		memcpy(req->data + req->len, o->v[i].iov_base, o->v[i].iov_len);
+		req->len += (uint32_t)o->v[i].iov_len;
+	}
+	stream_consumed(&x->ask);
+	out_set_head(o, req->data, req->len);
+}
+
+void exchange_begin(struct client *c)
+{
+	struct thread *t = c->conn.t;
+	const struct http1_head *h = &t->head;
+	struct exchange *x = exchange_new(c);
+	struct app *app;
+
+	if (!x)
+		return;
+	note_traits(x, h);
+	if (!headers_request(x, h)) {
+		answer_own(x, 503, "out of memory", true);
+		return;
+	}
+	stream_start(&x->ask, &c->conn, NULL, h->framing, h->length,
+		     h->framing == HTTP1_BODY_CHUNKED);
+	x->ask.pass_trailer = true;
+	if (h->is_connect) {
+		answer_own(x, 405, "CONNECT is not served here", true);
+		return;
+	}
+	app = find_app(t, h);
+	if (!app) {
+		shm_add(&t->n->unknown_host, 1);
+		answer_own(x, 404, "no app has this host and path", false);
+		return;
+	}
+	x->app = app;
+	app->refs++;
+	shm_add(&app->n->requests, 1);
+	shm_add(&app->n->inflight, 1);
+	if (app->conf.body_max && h->framing == HTTP1_BODY_LENGTH && h->length > app->conf.body_max) {
+		answer_own(x, 413, "the body is larger than this app takes", true);
+		return;
+	}
+	x->ask.most = app->conf.body_max;
+	out_set_head(&x->ask.out, x->req->data, x->req->len);
+	join_body(x);
+	exchange_route(x);
+}
+
+/* --- finding a target --- */
+
+static int find_tried(const struct exchange *x, const struct target *g)
+{
+	for (int i = 0; i < x->tried_count; i++)
+		if (x->tried[i].target == g)
+			return i;
+	return -1;
+}
+
+static void note_tried(struct exchange *x, struct target *g, bool refused)
+{
+	int i = find_tried(x, g);
+
+	if (i < 0 && x->tried_count < TRIED_MAX)
+		x->tried[i = x->tried_count++].target = g;
+	if (i >= 0)
+		x->tried[i].refused = refused;
+}
+
+static enum balance_verdict pick(struct exchange *x, struct target **ret)
+{
+	struct app *app = x->app;
+	struct balance_target *b = x->t->balance;
+	enum balance_verdict v;
+	uint32_t i;
+
+	for (i = 0; i < app->target_count; i++) {
+		const struct target *g = app->targets[i];
+
+		b[i].use = g->use;
+		b[i].health = (enum health_state)atomic_load_explicit(&g->shared->health,
+								      memory_order_relaxed);
+		b[i].outstanding = atomic_load_explicit(&g->shared->outstanding,
+							memory_order_relaxed);
+		b[i].tried = x->tried_count && find_tried(x, g) >= 0;
+	}
+	v = balance_pick(b, app->target_count, app->conf.target_limit, app->turn++, &i);
+	if (v == BALANCE_PICKED)
+		*ret = app->targets[i];
+	return v;
+}
+
+/* Takes a place at g; false when another thread was faster and it is full. */
+static bool take_place(struct exchange *x, struct target *g)
+{
+	uint32_t limit = x->app->conf.target_limit;
+
+	if (atomic_fetch_add(&g->shared->outstanding, 1) >= limit && limit) {
+		atomic_fetch_sub(&g->shared->outstanding, 1);
+		return false;
+	}
+	x->target = g;
+	g->refs++;
+	x->app->inside++;
+	shm_add(&g->n->inflight, 1);
+	return true;
+}
+
+void exchange_let_go(struct exchange *x, bool keep_up)
+{
+	struct target *g = x->target;
+	struct upstream *u = x->up;
+
+	if (u) {
+		x->up = NULL;
+		u->x = NULL;
+		if (keep_up)
+			upstream_keep(u);
+		else
+			upstream_close(u);
+	}
+	if (!g)
+		return;
+	x->target = NULL;
+	x->app->inside--;
+	shm_sub(&g->n->inflight, 1);
+	if (atomic_fetch_sub(&g->shared->outstanding, 1) == 1 && g->use != USE_SERVE)
+		bell_ring(x->t->r->controller_bell); /* drained */
+	target_unref(g);
+}
+
+static bool nobody_listens(int error)
+{
+	return error == ECONNREFUSED || error == ENOENT || error == ECONNRESET;
+}
+
+static void note_refused(struct exchange *x, struct target *g)
+{
+	atomic_store(&g->shared->refused, 1);
+	if (!atomic_exchange(&x->t->r->refused, true))
+		bell_ring(x->t->r->main_bell);
+}
+
+/* Makes the request ready to be sent from its beginning. */
+static void rewind_ask(struct exchange *x)
+{
+	struct out *o = &x->ask.out;
+
+	o->v[0] = (struct iovec){x->req->data, x->req->len};
+	o->at = 0;
+	o->n = MAX(o->n, 1);
+	x->ask.sent = 0;
+	x->ask.writes = 0;
+	x->ask.over = false;
+	x->ask_failed = false;
+	x->scanned = 0;
+}
+
+static void send_request(struct exchange *x)
+{
+	x->state = X_ASK;
+	x->ask.to = &x->up->conn;
+	x->tries += x->tries < UINT8_MAX;
+	x->sent_us = clock_us();
+	shm_add(&x->target->n->requests, 1);
+	exchange_run(x);
+}
+
+bool exchange_try(struct exchange *x, bool *ret_again)
+{
+	*ret_again = false;
+	for (;;) {
+		enum connect_result r;
+		struct target *g;
+		int i;
+
+		if (pick(x, &g) != BALANCE_PICKED)
+			return false;
+		i = find_tried(x, g);
+		if (i >= 0 && x->tried[i].refused) {
+			*ret_again = true;
+			return false;
+		}
+		if (!take_place(x, g)) {
+			*ret_again = true;
+			return false;
+		}
+		r = upstream_get(x, g, x->fresh);
+		if (r == CONNECT_OK || r == CONNECT_GOING_ON)
+			break;
+		if (r == CONNECT_FAILED && nobody_listens(errno))
+			note_refused(x, g);
+		if (x->tried_count == TRIED_MAX) {
+			exchange_let_go(x, false);
+			*ret_again = true;
+			return false;
+		}
+		note_tried(x, g, true);
+		exchange_let_go(x, false);
+	}
+	wait_leave(x);
+	if (x->up->connecting) {
+		x->state = X_CONNECT;
+		exchange_timer(x, MAX(x->app->conf.connect_ms, 1u));
+	} else {
+		send_request(x);
+	}
+	return true;
+}
+
+void exchange_route(struct exchange *x)
+{
+	struct app *app = x->app;
+	bool again = false;
+
+	wait_refresh(app);
+	if (list_empty(&app->waiting) && hold_may_pass(&app->hold, app->inside) &&
+	    exchange_try(x, &again))
+		return;
+	wait_enter(x, again);
+}
+
+/* --- when something breaks --- */
+
+static void count_retry(struct exchange *x, struct target *g, enum retry_verdict v)
+{
+	struct shm_counts *n[] = {x->app->n, g->n};
+
+	for (int i = 0; i < 2; i++)
+		shm_add(v == RETRY_UNSENT   ? &n[i]->retried_unsent
+			: v == RETRY_UNREAD ? &n[i]->retried_unread
+					    : &n[i]->retried_safe,
+			1);
+}
+
+void exchange_broke(struct exchange *x, int error)
+{
+	struct target *g = x->target;
+	struct shm_counts *n = g->n;
+	bool reused = x->up->reused;
+	struct retry_facts f = {.is_unix = g->kind == TARGET_UNIX,
+				.unread_counts = x->app->conf.retry_unread,
+				.safe_method = x->safe,
+				.replayable = x->ask.sent <= x->req->len,
+				.answer_begun = x->answer_begun,
+				.written = x->ask.sent,
+				.writes = x->ask.writes,
+				.all_written = x->ask.over,
+				.error = error};
+	enum retry_verdict v;
+
+	x->died_under += f.written > 0;
+	f.died_under = x->died_under;
+	v = retry_decide(&f);
+	if (v == RETRY_NO) {
+		if (x->cut)
+			shm_add(&x->app->n->failed_cut, 1), shm_add(&n->failed_cut, 1);
+		else
+			shm_add(error == ETIMEDOUT ? &n->failed_504 : &n->failed_502, 1);
+		answer_own(x, error == ETIMEDOUT ? 504 : 502,
+			   error == ETIMEDOUT ? "the app did not answer in time"
+					      : "the app broke off before it answered",
+			   false);
+		return;
+	}
+	count_retry(x, g, v);
+	/* An old connection that was closed says nothing about the target. */
+	if (!reused)
+		note_tried(x, g, v == RETRY_UNSENT);
+	x->fresh = true;
+	x->cut = false;
+	exchange_let_go(x, false);
+	buffer_put(x->t, &x->ans);
+	rewind_ask(x);
+	exchange_route(x);
+}
+
+void exchange_client_left(struct exchange *x)
+{
+	wait_leave(x);
+	x->end = ACCESS_CLIENT_LEFT;
+	if (x->app)
+		shm_add(&x->app->n->client_left, 1);
+	if (x->target)
+		shm_add(&x->target->n->client_left, 1);
+	exchange_let_go(x, false);
+	exchange_finish(x, AFTER_CLOSE);
+}
+
+void exchange_cut_target(struct target *g)
+{
+	while (!list_empty(&g->active)) {
+		struct upstream *u = container_of(g->active.next, struct upstream, in_target);
+		struct exchange *x = u->x;
+
+		x->cut = true;
+		if (x->state == X_CONNECT || x->state == X_ASK) {
+			exchange_broke(x, ECONNABORTED);
+			continue;
+		}
+		shm_add(&x->app->n->failed_cut, 1);
+		shm_add(&g->n->failed_cut, 1);
+		x->end = ACCESS_CUT;
+		exchange_let_go(x, false);
+		exchange_finish(x, AFTER_RESET);
+	}
+}
+
+void exchange_finish(struct exchange *x, enum client_after after)
+{
+	struct thread *t = x->t;
+	struct client *c = x->client;
+	struct app *app = x->app;
+
+	exchange_let_go(x, false);
+	count_end(x);
+	loop_timer_stop(&t->loop, &x->timer);
+	buffer_put(t, &x->req);
+	buffer_put(t, &x->ans);
+	if (!pool_put(&t->exchanges, x)) {
+		loop_timer_fini(&t->loop, &x->timer);
+		free(x);
+	}
+	client_next(c, after);
+	if (!app)
+		return;
+	wait_freed(app);
+	app_unref(app);
+}
+
+/* --- being run --- */
+
+static void connect_run(struct exchange *x)
+{
+	struct upstream *u = x->up;
+	int error;
+
+	if (!u->conn.writable && !u->conn.broken)
+		return;
+	error = upstream_error(u);
+	if (error == 0) {
+		u->connecting = false;
+		send_request(x);
+		return;
+	}
+	shm_add(&x->target->n->connect_failed, 1);
+	if (nobody_listens(error))
+		note_refused(x, x->target);
+	exchange_broke(x, error);
+}
+
+/* The client's part of an exchange went wrong while nothing was answered yet. */
+static bool ask_went_wrong(struct exchange *x, enum stream_result r)
+{
+	switch (r) {
+	case STREAM_FROM_ENDED:
+	case STREAM_FROM_BROKE:
+		exchange_client_left(x);
+		return true;
+	case STREAM_BAD:
+		answer_own(x, 400, "the chunks of the body are malformed", true);
+		return true;
+	case STREAM_TOO_LARGE:
+		answer_own(x, 413, "the body is larger than this app takes", true);
+		return true;
+	case STREAM_NO_MEMORY:
+		answer_own(x, 503, "out of memory", true);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void ask_run(struct exchange *x)
+{
+	if (!x->ask.over && !x->ask_failed) {
+		enum stream_result r = stream_pump(&x->ask);
+
+		if (ask_went_wrong(x, r))
+			return;
+		if (r == STREAM_TO_BROKE) {
+			x->ask_error = errno;
+			if (x->ask.sent == 0) {
+				exchange_broke(x, x->ask_error);
+				return;
+			}
+			/* It may have answered before it closed (413): look. */
+			x->ask_failed = true;
+			x->up->conn.readable = true;
+		}
+		if (r == STREAM_AGAIN)
+			client_again(x->client);
+		exchange_timer(x, r == STREAM_WAIT_FROM ? x->app->conf.body_ms
+							: x->app->conf.response_ms);
+	}
+	if (x->up->conn.readable)
+		reply_head(x);
+}
+
+void exchange_run(struct exchange *x)
+{
+	if (x->client->conn.broken && x->state != X_TUNNEL) {
+		exchange_client_left(x);
+		return;
+	}
+	switch (x->state) {
+	case X_WAIT:
+		if (x->client->conn.half_closed)
+			exchange_client_left(x);
+		return;
+	case X_CONNECT:
+		connect_run(x);
+		return;
+	case X_ASK:
+		ask_run(x);
+		return;
+	case X_REPLY:
+		reply_run(x);
+		return;
+	case X_TUNNEL:
+		tunnel_run(x);
+		return;
+	case X_OWN:
+		answer_run(x);
+		return;
+	}
+}
+
+static void on_exchange_time(struct loop_timer *timer)
+{
+	struct exchange *x = container_of(timer, struct exchange, timer);
+
+	switch (x->state) {
+	case X_WAIT:
+		wait_leave(x);
+		shm_add(&x->app->n->failed_503_waited, 1);
+		answer_own(x, 503, "the app could not take the request in time", false);
+		return;
+	case X_CONNECT:
+		shm_add(&x->target->n->connect_failed, 1);
+		exchange_broke(x, ETIMEDOUT);
+		return;
+	case X_ASK:
+		if (x->ask.over || x->ask_failed || out_pending(&x->ask.out))
+			exchange_broke(x, ETIMEDOUT);
+		else
+			answer_own(x, 408, "the body of the request did not arrive in time", true);
+		return;
+	case X_REPLY:
+		shm_add(&x->app->n->failed_cut, 1);
+		shm_add(&x->target->n->failed_cut, 1);
+		x->end = ACCESS_CUT;
+		exchange_finish(x, AFTER_RESET);
+		return;
+	case X_TUNNEL:
+	case X_OWN:
+		exchange_finish(x, AFTER_CLOSE);
+		return;
+	}
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Heads as they are sent on. What concerns one connection only is left out
+ * (RFC 9110, 7.6.1); who the client is (X-Forwarded-*, RFC 7239) is said by us,
+ * and what it claims itself counts only when it is a trusted proxy.
+ *
+ * The request head stays in memory as long as its exchange: it may be sent again,
+ * and the access log is taken from it.
+ */
+#include "route/route_priv.h"
+
+#define ID_MAX 128
+
+struct cat {
+	char *start, *p, *end;
+};
+
+static void put(struct cat *c, const char *s, size_t n)
+{
+	/* Room was made for the worst case: running over is a bug, not input. */
+	ensure((size_t)(c->end - c->p) >= n);
+	memcpy(c->p, s, n);
+	c->p += n;
+}
+
+static void puts_to(struct cat *c, const char *s)
+{
+	put(c, s, strlen(s));
+}
+
+#define PUT(c, literal) put(c, literal, sizeof(literal) - 1)
+
+static struct slice16 put_slice(struct cat *c, struct http1_slice s)
+{
+	struct slice16 where = {(uint16_t)MIN(c->p - c->start, 65535), (uint16_t)MIN(s.len, 65535u)};
+
+	put(c, s.p, s.len);
+	return where;
+}
+
+static void put_header(struct cat *c, const struct http1_header *h)
+{
+	put(c, h->name.p, h->name.len);
+	PUT(c, ": ");
+	put(c, h->value.p, h->value.len);
+	PUT(c, "\r\n");
+}
+
+static void put_number(struct cat *c, uint64_t n)
+{
+	char digits[24];
+	int at = sizeof(digits);
+
+	do
+		digits[--at] = (char)('0' + n % 10);
+	while (n /= 10);
+	put(c, digits + at, sizeof(digits) - (size_t)at);
+}
+
+/* All values of a list header, joined, each followed by ", ". */
+static void put_list(struct cat *c, const struct http1_head *h, enum http1_known known)
+{
+	for (uint32_t i = h->known_at[known]; i && i <= h->header_count; i++) {
+		const struct http1_header *f = &h->headers[i - 1];
+
+		if (f->known != known || !f->value.len)
+			continue;
+		put(c, f->value.p, f->value.len);
+		PUT(c, ", ");
+	}
+}
+
+static void put_forwarded(struct exchange *x, struct cat *c, const struct http1_head *h)
+{
+	const char *ip = x->client->ip;
+	bool six = strchr(ip, ':'), trusted;
+	struct http1_slice proto, host;
+
+	trusted = x->t->table->trusted_count && table_trusted(x->t->table, x->client->addr);
+	proto = trusted ? http1_get(h, HTTP1_X_FORWARDED_PROTO) : (struct http1_slice){0};
+	host = trusted ? http1_get(h, HTTP1_X_FORWARDED_HOST) : (struct http1_slice){0};
+	if (!proto.len)
+		proto = (struct http1_slice){"http", 4};
+	if (!host.len)
+		host = h->host;
+	PUT(c, "X-Forwarded-For: ");
+	if (trusted)
+		put_list(c, h, HTTP1_X_FORWARDED_FOR);
+	puts_to(c, ip);
+	PUT(c, "\r\nX-Forwarded-Proto: ");
+	put(c, proto.p, proto.len);
+	if (host.len) {
+		PUT(c, "\r\nX-Forwarded-Host: ");
+		put(c, host.p, host.len);
+	}
+	PUT(c, "\r\nForwarded: ");
+	if (trusted)
+		put_list(c, h, HTTP1_FORWARDED);
+	puts_to(c, six ? "for=\"[" : "for=");
+	puts_to(c, ip);
+	puts_to(c, six ? "]\"" : "");
+	if (h->host.len) { /* its bytes were checked: none needs quoting but ':' and brackets */
+		PUT(c, ";host=\"");
+		put(c, h->host.p, h->host.len);
+		PUT(c, "\"");
+	}
+	PUT(c, ";proto=http\r\n");
+}
+
+static bool id_is_fine(struct http1_slice id)
+{
+	if (!id.len || id.len > ID_MAX)
+		return false;
+	for (uint32_t i = 0; i < id.len; i++) {
+		char ch = id.p[i];
+
+		if (!((ch >= '0' && ch <= '9') || ((ch | 0x20) >= 'a' && (ch | 0x20) <= 'z') ||
+		      ch == '.' || ch == '_' || ch == '-'))
+			return false;
+	}
+	return true;
+}
+
+/* A client's own id is passed on from a trusted proxy only: others could make ids collide. */
+static void put_id(struct exchange *x, struct cat *c, const struct http1_head *h)
+{
+	struct http1_slice id = http1_get(h, HTTP1_X_REQUEST_ID);
+	static const char hex[] = "0123456789abcdef";
+	char made[32];
+
+	if (!id_is_fine(id) ||
+	    !(x->t->table->trusted_count && table_trusted(x->t->table, x->client->addr))) {
+		uint64_t r[2] = {thread_random(x->t), thread_random(x->t)};
+
+		for (int i = 0; i < 32; i++)
+			made[i] = hex[r[i / 16] >> (i % 16 * 4) & 15];
+		id = (struct http1_slice){made, sizeof(made)};
+	}
+	PUT(c, "X-Request-Id: ");
+	x->id = put_slice(c, id);
+	PUT(c, "\r\n");
+}
+
+static void put_request_headers(struct exchange *x, struct cat *c, const struct http1_head *h)
+{
+	for (uint32_t i = 0; i < h->header_count; i++) {
+		const struct http1_header *f = &h->headers[i];
+
+		switch (f->known) {
+		case HTTP1_HOST:
+		case HTTP1_X_FORWARDED_FOR:
+		case HTTP1_X_FORWARDED_PROTO:
+		case HTTP1_X_FORWARDED_HOST:
+		case HTTP1_FORWARDED:
+		case HTTP1_X_REQUEST_ID:
+			continue;
+		case HTTP1_USER_AGENT:
+			x->agent = (struct slice16){
+				(uint16_t)MIN(c->p - c->start + f->name.len + 2, 65535),
+				(uint16_t)MIN(f->value.len, 65535u)};
+			break;
+		default:
+			if (http1_is_hop(h, f))
+				continue;
+		}
+		put_header(c, f);
+	}
+}
+
+bool headers_request(struct exchange *x, const struct http1_head *h)
+{
+	/* What is added is bounded: addresses, an id, fixed text, and Host three times more. */
+	uint32_t most = h->head_len + 700 + 3 * h->host.len;
+	struct cat c;
+
+	x->req = buffer_get(x->t, most);
+	if (!x->req)
+		return false;
+	c = (struct cat){x->req->data, x->req->data, x->req->data + x->req->cap};
+	x->method = put_slice(&c, h->method);
+	PUT(&c, " ");
+	x->path = put_slice(&c, h->target);
+	PUT(&c, " HTTP/1.1\r\nHost: ");
+	x->host = put_slice(&c, h->host);
+	PUT(&c, "\r\n");
+	put_request_headers(x, &c, h);
+	if (x->upgrade) {
+		PUT(&c, "Connection: upgrade\r\nUpgrade: ");
+		put_slice(&c, http1_get(h, HTTP1_UPGRADE));
+		PUT(&c, "\r\n");
+	} else if (h->te_trailers) {
+		PUT(&c, "Connection: te\r\nTE: trailers\r\n");
+	}
+	if (h->framing == HTTP1_BODY_CHUNKED)
+		PUT(&c, "Transfer-Encoding: chunked\r\n");
+	put_forwarded(x, &c, h);
+	put_id(x, &c, h);
+	PUT(&c, "\r\n");
+	x->req->len = (uint32_t)(c.p - c.start);
+	return true;
+}
+
+static void put_status(struct cat *c, const struct http1_head *h)
+{
+	PUT(c, "HTTP/1.1 ");
+	put_number(c, h->status);
+	PUT(c, " ");
+	put(c, h->reason.p, h->reason.len);
+	PUT(c, "\r\n");
+}
+
+static bool answer_room(struct exchange *x, const struct http1_head *h, struct cat *c)
+{
+	buffer_put(x->t, &x->ans);
+	/* Twice a small head, so that a short body can be put behind it. */
+	x->ans = buffer_get(x->t, h->head_len + 200);
+	if (!x->ans)
+		return false;
+	*c = (struct cat){x->ans->data, x->ans->data, x->ans->data + x->ans->cap};
+	return true;
+}
+
+bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked, bool close)
+{
+	struct cat c;
+
+	if (!answer_room(x, h, &c))
+		return false;
+	put_status(&c, h);
+	for (uint32_t i = 0; i < h->header_count; i++)
+		if (!http1_is_hop(h, &h->headers[i]))
+			put_header(&c, &h->headers[i]);
+	if (h->status == 101) {
+		PUT(&c, "Connection: upgrade\r\nUpgrade: ");
+		put_slice(&c, http1_get(h, HTTP1_UPGRADE));
+		PUT(&c, "\r\n");
+	}
+	if (chunked)
+		PUT(&c, "Transfer-Encoding: chunked\r\n");
+	if (close)
+		PUT(&c, "Connection: close\r\n");
+	else if (x->old_client)
+		PUT(&c, "Connection: keep-alive\r\n");
+	PUT(&c, "\r\n");
+	x->ans->len = (uint32_t)(c.p - c.start);
+	return true;
+}
+
+bool headers_interim(struct exchange *x, const struct http1_head *h)
+{
+	struct cat c;
+
+	if (!answer_room(x, h, &c))
+		return false;
+	put_status(&c, h);
+	for (uint32_t i = 0; i < h->header_count; i++)
+		if (!http1_is_hop(h, &h->headers[i]) &&
+		    h->headers[i].known != HTTP1_CONTENT_LENGTH)
+			put_header(&c, &h->headers[i]);
+	PUT(&c, "\r\n");
+	x->ans->len = (uint32_t)(c.p - c.start);
+	return true;
+}
+
+int headers_host(struct http1_slice host, char ret[256])
+{
+	uint32_t n = host.len;
+
+	/* "[::1]:80": the last ']' ends the host; else the first ':' does. */
+	if (n && host.p[0] == '[') {
+		const char *end = memchr(host.p, ']', n);
+
+		n = end ? (uint32_t)(end - host.p) + 1 : n;
+	} else {
+		const char *colon = n ? memchr(host.p, ':', n) : NULL;
+
+		n = colon ? (uint32_t)(colon - host.p) : n;
+	}
+	if (n && host.p[n - 1] == '.') /* the root's own dot */
+		n--;
+	if (n > 255)
+		return -1;
+	for (uint32_t i = 0; i < n; i++)
+		ret[i] = host.p[i] >= 'A' && host.p[i] <= 'Z' ? (char)(host.p[i] | 0x20)
+							       : host.p[i];
+	return (int)n;
+}

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of the router share. Who owns what, and who may touch it:
+ *
+ *	main thread     the keeper's channel, routing tables, probes. Never a user's byte.
+ *	router threads  each its own loop, client and target connections, buffers, and its own
+ *	                view of apps and targets (struct app, struct target).
+ *	shared          struct shared_app, struct shared_target: only atomics; reference counted.
+ *
+ * A request is a `struct exchange`; it ties a `struct client` to a `struct upstream` (a
+ * connection to a target) through two `struct stream`s, one for each direction.
+ */
+#pragma once
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "core/balance.h"
+#include "core/hold.h"
+#include "core/retry.h"
+#include "core/table.h"
+#include "loop/loop.h"
+#include "wire/access.h"
+#include "wire/http1.h"
+#include "wire/msg.h"
+#include "wire/ring.h"
+#include "wire/shm.h"
+
+#define BUFFER_SMALL 2048u   /* a usual head */
+#define BUFFER_LARGE 16384u  /* what is read at once */
+#define BUFFER_MOST (128u * 1024) /* a head, at the largest limit that can be configured */
+#define POOL_KEEPS 1024	     /* free objects of a kind that a thread keeps */
+#define ACCEPTS_PER_TURN 8
+#define ACCEPT_PAUSE_MS 100
+#define PUMP_ROUNDS 16	     /* reads for one stream before others get their turn */
+#define IDLE_MS 60000	     /* of a pooled connection */
+#define IDLE_SURE_MS 1000    /* a POST over TCP takes one that was idle for less */
+#define IDLE_MAX 256	     /* pooled connections to a target in a thread */
+#define LINGER_MS 2000	     /* reading out after an answer that closes */
+#define LINGER_BYTES (256u * 1024)
+#define TRIED_MAX 8
+#define INTERIM_MAX 16	     /* 1xx answers to one request */
+#define TICK_MS 500
+#define WAIT_FIRST_MS 5	     /* look again for a place that nothing announces */
+#define WAIT_MOST_MS 50
+
+struct thread;
+struct exchange;
+
+/* --- memory (pool.c) --- */
+
+struct buffer {
+	struct buffer *next; /* in the free list */
+	uint32_t cap, at, len; /* bytes at data + at */
+	char data[];
+};
+
+struct pool { /* free objects of one size */
+	void *first;
+	uint32_t count;
+	uint32_t size;
+};
+
+struct buffer *buffer_get(struct thread *t, uint32_t cap); /* NULL: no memory (counted) */
+void buffer_put(struct thread *t, struct buffer **b);	   /* harmless on NULL */
+/* An object of the pool, with what it had in it when it was put back; zeroed when new. */
+void *pool_get(struct thread *t, struct pool *p);
+/* False: the pool is full and the caller must free() the object, after ending its timers. */
+bool pool_put(struct pool *p, void *object);
+
+/* --- connections (conn.c) --- */
+
+struct conn {
+	struct loop_io io;
+	struct thread *t;
+	struct buffer *in;
+	bool readable, writable; /* as far as is known: cleared when a call says otherwise */
+	bool half_closed;	 /* the peer sends no more */
+	bool broken;		 /* it is gone altogether */
+	bool is_unix;		 /* EPOLLOUT is asked for only when it is needed, see conn.c */
+	bool wants_out;
+};
+
+/* What waits to be sent: the head (or another first part), then the piece of a body in hand. */
+struct out {
+	struct iovec v[5];
+	uint8_t at, n;
+};
+
+void conn_init(struct conn *c, struct thread *t, void (*on_ready)(struct loop_io *, uint32_t));
+int conn_watch(struct conn *c, int fd, bool is_unix); /* 0, or -1 with errno */
+void conn_close(struct conn *c); /* gives its buffer back too */
+void conn_note(struct conn *c, uint32_t events);
+/* Reads into c->in (which it gets). > 0: bytes; 0: end; -EAGAIN; another -errno. */
+int conn_read(struct conn *c);
+/* 1: all is out; 0: the socket takes no more now; -errno. *sent grows by what was taken, *writes by
+ * the calls that took something. */
+int conn_send(struct conn *c, struct out *o, uint64_t *sent, uint32_t *writes);
+
+static inline void out_set_head(struct out *o, const char *p, size_t len)
+{
+	o->v[0] = (struct iovec){(void *)p, len};
+	o->at = 0;
+	o->n = 1;
+}
+static inline void out_add(struct out *o, const void *p, size_t len)
+{
+	ensure(o->n < ARRAY_LEN(o->v));
+	o->v[o->n++] = (struct iovec){(void *)p, len};
+}
+static inline bool out_pending(const struct out *o)
+{
+	return o->at < o->n;
+}
+
+/* --- streams (stream.c): one direction of an exchange --- */
+
+struct stream {
+	struct conn *from, *to;
+	enum http1_framing framing; /* of what comes in */
+	bool to_chunked;	    /* of what goes out */
+	bool pass_trailer;
+	bool piece; /* a piece of the body is in `out` */
+	bool ended; /* the last piece was made */
+	bool over;  /* all is out */
+	uint64_t left; /* HTTP1_BODY_LENGTH: not taken yet */
+	uint64_t most; /* bytes that a chunked body may have; 0: any number */
+	uint64_t bytes; /* of body so far */
+	uint64_t sent; /* bytes written in this try, heads and framing included */
+	uint32_t writes;
+	uint32_t used; /* input bytes that the piece in hand came from */
+	bool in_trailer;
+	struct http1_chunked chunked;
+	int wrong; /* enum stream_result, once the framing was found to be wrong; else 0 */
+	struct out out;
+	char size_line[20];
+};
+
+enum stream_result {
+	STREAM_WAIT_FROM, /* for bytes to come */
+	STREAM_WAIT_TO,	  /* for room to send */
+	STREAM_AGAIN,	  /* it had its turn */
+	STREAM_OVER,
+	STREAM_FROM_ENDED, /* before the body was complete */
+	STREAM_FROM_BROKE, /* errno */
+	STREAM_TO_BROKE,   /* errno */
+	STREAM_BAD,	   /* framing */
+	STREAM_TOO_LARGE,
+	STREAM_NO_MEMORY,
+};
+
+void stream_start(struct stream *s, struct conn *from, struct conn *to,
+		  enum http1_framing framing, uint64_t length, bool to_chunked);
+enum stream_result stream_pump(struct stream *s);
+/* Makes a piece of what was read already, if there is one. STREAM_OVER: made, or nothing there. */
+enum stream_result stream_fill(struct stream *s);
+void stream_consumed(struct stream *s); /* the piece in hand is out */
+
+/* --- shared between threads (view.c) --- */
+
+struct shared_target {
+	_Atomic uint32_t refs;
+	_Atomic uint32_t outstanding; /* requests and tunnels inside, all threads */
+	_Atomic uint32_t health;      /* enum health_state; written by main */
+	_Atomic uint32_t refused;     /* a thread met a refusal that main has not looked at */
+	uint64_t id;
+	struct probe *probe; /* main's */
+};
+
+struct shared_app {
+	_Atomic uint32_t refs;
+	_Atomic uint32_t waiting; /* requests in the waiting room, all threads */
+	_Atomic uint64_t waiting_bytes;
+	_Atomic uint64_t outage_since_ms; /* nobody can serve since; 0: someone can */
+	_Atomic uint32_t waiters[SHM_THREADS];
+	char name[TABLE_NAME_MAX + 1];
+};
+
+struct view {
+	_Atomic uint32_t refs;
+	const struct table *table; /* mapped */
+	size_t size;
+	struct shared_app **apps;
+	struct shared_target **targets;
+};
+
+struct shared_app *shared_app_ref(struct shared_app *a);
+void shared_app_unref(struct shared_app *a);
+struct shared_target *shared_target_ref(struct shared_target *g);
+void shared_target_unref(struct shared_target *g);
+void view_unref(struct view *v);
+
+/* --- a thread's own view of apps and targets (apps.c) --- */
+
+struct target {
+	struct shared_target *shared;
+	struct thread *t;
+	struct app *app;
+	struct shm_counts *n;
+	struct list idle;   /* struct upstream, newest last */
+	struct list active; /* struct upstream */
+	struct loop_timer drain;
+	uint64_t drain_until_ms, id;
+	uint32_t idle_count, slot, release, refs; /* exchanges, and 1 for the table */
+	uint32_t seen; /* generation mark of the last table that had it */
+	enum target_use use;
+	uint16_t kind, addr_len;
+	uint8_t addr[TABLE_ADDR_MAX];
+	char name[MSG_NAME];
+};
+
+struct app {
+	struct shared_app *shared;
+	struct thread *t;
+	struct shm_counts *n;
+	struct table_app conf; /* its plain values */
+	struct hold hold;
+	struct hold_limits limits;
+	struct list waiting;	/* struct exchange, first come first */
+	struct list in_waiting; /* of the thread's apps with waiters */
+	struct loop_timer again;
+	uint32_t again_ms;
+	uint32_t inside; /* exchanges of this thread that are with a target */
+	uint32_t waiting_count, turn, refs, slot, seen;
+	bool looking; /* in wait_look() */
+	uint32_t target_count;
+	struct target **targets;
+};
+
+/* --- connections to targets (upstream.c) --- */
+
+struct upstream {
+	struct conn conn;
+	struct target *target;
+	struct exchange *x;    /* NULL: idle */
+	struct list in_target; /* its idle or active ones */
+	struct list in_age;    /* of the thread's idle ones, oldest first */
+	uint64_t idle_since_ms;
+	bool connecting, reused;
+};
+
+enum connect_result { CONNECT_OK, CONNECT_GOING_ON, CONNECT_BACKLOG, CONNECT_FAILED };
+
+/* Gets a connection to the target for x: a pooled one unless `fresh`. On CONNECT_OK and GOING_ON
+ * x->up is set; on FAILED errno tells. */
+enum connect_result upstream_get(struct exchange *x, struct target *g, bool fresh);
+void upstream_close(struct upstream *u); /* its exchange must have let go of it */
+void upstream_keep(struct upstream *u);	 /* back into the pool */
+void upstream_drop_idle(struct target *g);
+void upstream_sweep(struct thread *t); /* closes those that were idle for too long */
+int upstream_error(struct upstream *u);
+
+/* --- clients (client.c, accept.c) --- */
+
+enum client_state { CLIENT_IDLE, CLIENT_HEAD, CLIENT_BUSY, CLIENT_LINGER };
+
+struct client {
+	struct conn conn;
+	struct exchange *x;
+	struct loop_timer timer;
+	struct list in_again;
+	size_t scanned;
+	uint64_t first_us; /* first byte of the request at hand */
+	uint32_t lingered;
+	enum client_state state;
+	uint8_t addr[16];
+	char ip[INET6_ADDRSTRLEN];
+};
+
+struct listener {
+	struct loop_io io;
+	struct thread *t;
+	struct list in_thread;
+	struct loop_timer pause;
+	uint64_t id;
+	int fd;
+};
+
+void client_open(struct thread *t, int fd, const struct sockaddr_storage *peer);
+void client_close(struct client *c);
+enum client_after {
+	AFTER_KEEP,   /* the next request may come */
+	AFTER_LINGER, /* end it so that the answer arrives though more may come in */
+	AFTER_CLOSE,
+	AFTER_RESET, /* so that the client cannot take what it got for the whole */
+};
+void client_next(struct client *c, enum client_after after); /* the exchange is over */
+void client_process(struct client *c); /* bytes may be there */
+/* Run it again in this turn, after the others. */
+void client_again(struct client *c);
+void listener_add(struct thread *t, uint64_t id, int fd);
+void listener_remove(struct thread *t, uint64_t id);
+
+/* --- exchanges (exchange.c, reply.c, answer.c, wait.c) --- */
+
+enum exchange_state { X_WAIT, X_CONNECT, X_ASK, X_REPLY, X_TUNNEL, X_OWN };
+
+struct slice16 {
+	uint16_t at, len; /* in the request head that is sent */
+};
+
+struct exchange {
+	struct thread *t;
+	struct client *client;
+	struct app *app;       /* NULL: unknown */
+	struct target *target; /* holds a place there */
+	struct upstream *up;
+	enum exchange_state state;
+	struct loop_timer timer;
+	struct list in_app; /* waiting */
+	struct buffer *req, *ans;
+	struct stream ask, reply;
+	uint64_t start_us, wait_us, wait_since_us, sent_us, target_us, came_ms, until_ms;
+	uint64_t wait_bytes;
+	/* the request */
+	bool is_head, safe, upgrade, expects, te_trailers, old_client, keep;
+	enum http1_framing framing;
+	uint64_t length;
+	struct slice16 method, host, path, id, agent;
+	/* how it goes */
+	bool waited, upgraded, answer_begun, ask_failed, cut, waiting;
+	int ask_error;
+	bool up_reusable, fresh;
+	uint8_t tries, died_under, interim, tried_count;
+	enum access_end end;
+	uint16_t status;
+	size_t scanned;
+	struct {
+		struct target *target;
+		bool refused;
+	} tried[TRIED_MAX];
+	struct shm_counts *answer_n; /* of the target that answered */
+	char answer_target[MSG_NAME];
+	uint32_t answer_release;
+};
+
+/* A request head was parsed (t->head, which lies in the client's buffer). */
+void exchange_begin(struct client *c);
+void exchange_run(struct exchange *x);	 /* something may have become possible */
+void exchange_route(struct exchange *x); /* pick a target and send, or wait */
+/* The target broke: error as in struct retry_facts. */
+void exchange_broke(struct exchange *x, int error);
+void exchange_client_left(struct exchange *x);
+void exchange_let_go(struct exchange *x, bool keep_up); /* of target and connection */
+void exchange_finish(struct exchange *x, enum client_after after);
+void exchange_cut_target(struct target *g); /* all that is inside */
+struct exchange *exchange_new(struct client *c);
+/* Gives x the connection that it needs. False: nobody can take it now; *ret_again: and nothing will
+ * tell when, so look again soon. */
+bool exchange_try(struct exchange *x, bool *ret_again);
+void exchange_timer(struct exchange *x, uint32_t ms); /* 0: none */
+
+/* wait.c */
+void wait_enter(struct exchange *x, bool look_again);
+void wait_leave(struct exchange *x);
+void wait_freed(struct app *app); /* a place at a target became free */
+void wait_look(struct app *app); /* let go on whom it is now possible for */
+void wait_refresh(struct app *app);
+
+/* reply.c: from the target's answer head on */
+void reply_head(struct exchange *x); /* reads it; then goes on */
+void reply_run(struct exchange *x);
+void tunnel_run(struct exchange *x);
+
+/* answer.c: our own. `close`: the framing is in doubt, or the rest of the request is unread. */
+void answer_own(struct exchange *x, uint16_t status, const char *why, bool close);
+void answer_run(struct exchange *x);
+
+/* headers.c */
+bool headers_request(struct exchange *x, const struct http1_head *h); /* false: no memory */
+bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked, bool close);
+bool headers_interim(struct exchange *x, const struct http1_head *h);
+/* The host without port, in lower case; -1 when it cannot be one. */
+int headers_host(struct http1_slice host, char ret[256]);
+
+/* count.c */
+void count_own(struct exchange *x, uint16_t status);
+void count_end(struct exchange *x);
+
+/* --- threads (thread.c) --- */
+
+enum command_type { COMMAND_TABLE, COMMAND_LISTEN, COMMAND_UNLISTEN };
+
+struct command {
+	struct command *next;
+	enum command_type type;
+	struct view *view;
+	uint64_t id;
+	int fd;
+};
+
+struct thread {
+	struct router *r;
+	uint32_t index;
+	pthread_t pthread;
+	struct loop loop;
+	struct loop_io wake_io;
+	int wake_fd;
+	_Atomic(struct command *) commands;
+	_Atomic bool look; /* health or places changed: look at what waits */
+	struct loop_timer tick, sweep;
+	struct view *view;
+	const struct table *table;
+	struct app **apps; /* by index in the table */
+	uint32_t app_count, mark;
+	struct map apps_by_slot, targets_by_id;
+	struct list waiting_apps, idle_upstreams, again, listeners;
+	struct pool clients, exchanges, upstreams, small, large;
+	struct shm_thread *n;
+	struct ring *ring;
+	uint64_t random[2];
+	uint64_t wall_offset_us; /* wall clock less monotonic clock */
+	uint32_t paused_listeners;
+	struct http1_head head; /* of the request or answer being looked at: scratch */
+	char host[256];
+	struct balance_target *balance; /* scratch */
+	uint32_t balance_cap;
+};
+
+int thread_start(struct thread *t);
+void thread_command(struct thread *t, struct command c);
+void thread_wake(struct thread *t);
+uint64_t thread_random(struct thread *t);
+/* apps.c */
+void apps_take(struct thread *t, struct view *v);
+void app_unref(struct app *app);
+void target_unref(struct target *g);
+
+/* --- the process (router.c, view.c, probe.c, sandbox.c) --- */
+
+struct router {
+	struct loop loop;
+	struct msg_channel keeper;
+	struct shm *shm;
+	struct ring *rings;
+	int controller_bell, log_bell, main_bell;
+	struct loop_io main_io;
+	struct loop_timer beat;
+	uint32_t thread_count;
+	uint32_t uid, gid;
+	struct thread *threads;
+	struct view *view; /* the newest */
+	struct map apps_by_slot, targets_by_id;
+	struct list probes;
+	uint32_t probes_open;
+	bool ready, started;
+	_Atomic uint32_t clients;
+	_Atomic bool refused; /* some target's `refused` is set */
+};
+
+void view_take(struct router *r, int fd, uint64_t generation);
+void view_outages(struct router *r); /* after health changed */
+void bell_ring(int fd);
+void probe_take(struct router *r, struct view *v); /* a new table */
+void probe_refused(struct router *r);
+/* Gives up every right that carrying requests does not need. Exits when that fails. */
+void sandbox_enter(const struct router *r);

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The process: what the keeper sends is taken in here, by the main thread.
+ *
+ *	SHARED     memory and bells. Then: rights are given up, threads start.
+ *	LISTENER   to each thread (its own descriptor of the same socket)
+ *	TABLE      to each thread, once there is a first one; listeners wait for it
+ *	(end)      exit(0)
+ *
+ * READY is said when every thread has taken up a table, BEAT each second while all
+ * of them turn.
+ */
+#include "route/router.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "route/route_priv.h"
+
+#define BEAT_MS 1000
+#define STUCK_MS 3000
+#define LISTENERS_MAX 64
+
+/* Listeners as the keeper told them; ids beyond the array are refused. */
+static struct {
+	uint64_t id;
+	int fd; /* -1: free */
+	bool told;
+} listeners[LISTENERS_MAX];
+
+__attribute__((noreturn)) static void give_up(const char *what)
+{
+	log_error("router.failed", "reason=\"%s: %s\"", what, strerror(errno));
+	exit(1);
+}
+
+/* What was inside a router that died is known, and counted as lost; gauges begin at nothing. */
+static void bury_predecessor(struct router *r)
+{
+	uint64_t lost = 0;
+
+	for (uint32_t t = 0; t < r->shm->threads; t++) {
+		atomic_store(&r->shm->thread[t].clients, 0);
+		atomic_store(&r->shm->thread[t].generation, 0);
+		for (uint32_t s = 0; s < SHM_SLOTS; s++) {
+			struct shm_counts *n;
+			uint64_t inside;
+
+			if (!shm_get(&r->shm->slot[s].id))
+				continue;
+			n = shm_counts(r->shm, t, s);
+			inside = shm_get(&n->inflight);
+			if (inside)
+				shm_add(&n->failed_lost, inside);
+			lost += inside;
+			atomic_store(&n->inflight, 0);
+			atomic_store(&n->waiting, 0);
+			atomic_store(&n->waiting_bytes, 0);
+			atomic_store(&n->tunnels, 0);
+		}
+	}
+	if (lost)
+		log_warn("router.lost", "inside=%llu", (unsigned long long)lost);
+	atomic_store(&r->shm->router_pid, (uint64_t)getpid());
+}
+
+static void tell_listener(struct router *r, int i)
+{
+	if (!r->view || listeners[i].told)
+		return;
+	listeners[i].told = true;
+	for (uint32_t t = 0; t < r->thread_count; t++) {
+		int fd = fcntl(listeners[i].fd, F_DUPFD_CLOEXEC, 0);
+
+		if (fd < 0) {
+			log_error("listener.failed", "reason=\"%s\"", strerror(errno));
+			return;
+		}
+		thread_command(&r->threads[t], (struct command){.type = COMMAND_LISTEN,
+								.id = listeners[i].id, .fd = fd});
+	}
+}
+
+static void forget_listener(struct router *r, uint64_t id)
+{
+	for (int i = 0; i < LISTENERS_MAX; i++) {
+		if (listeners[i].fd < 0 || listeners[i].id != id)
+			continue;
+		close(listeners[i].fd);
+		listeners[i].fd = -1;
+		for (uint32_t t = 0; listeners[i].told && t < r->thread_count; t++)
+			thread_command(&r->threads[t],
+				       (struct command){.type = COMMAND_UNLISTEN, .id = id});
+	}
+}
+
+static void take_listener(struct router *r, struct msg *m)
+{
+	const struct msg_listener *body = m->body;
+
+	if (m->fds_len != 1 || body->kind != LISTEN_USERS)
+		return;
+	forget_listener(r, body->id);
+	for (int i = 0; i < LISTENERS_MAX; i++) {
+		if (listeners[i].fd >= 0)
+			continue;
+		listeners[i].id = body->id;
+		listeners[i].fd = m->fds[0];
+		listeners[i].told = false;
+		m->fds[0] = -1;
+		fcntl(listeners[i].fd, F_SETFL, fcntl(listeners[i].fd, F_GETFL) | O_NONBLOCK);
+		tell_listener(r, i);
+		return;
+	}
+	log_error("listener.refused", "addr=%.*s reason=\"there is room for %d\"",
+		  (int)sizeof(body->addr), body->addr, LISTENERS_MAX);
+}
+
+static void start_threads(struct router *r)
+{
+	r->threads = util_alloc(r->thread_count * sizeof(*r->threads));
+	for (uint32_t i = 0; i < r->thread_count; i++) {
+		struct thread *t = &r->threads[i];
+
+		t->r = r;
+		t->index = i;
+		t->ring = r->rings ? &r->rings[i] : NULL;
+		if (thread_start(t) < 0)
+			give_up("starting a thread");
+	}
+	r->started = true;
+}
+
+static void take_shared(struct router *r, struct msg *m)
+{
+	const struct msg_shared *body = m->body;
+
+	if (r->started)
+		return;
+	if (m->fds_len <= SHARED_RING || !body->threads || body->threads > SHM_THREADS) {
+		errno = EPROTO;
+		give_up("taking in the shared memory");
+	}
+	r->thread_count = body->threads;
+	r->uid = body->router_uid;
+	r->gid = body->router_gid;
+	r->shm = shm_map(m->fds[SHARED_NUMBERS]);
+	r->rings = ring_map(m->fds[SHARED_RING], r->thread_count);
+	if (!r->shm || !r->rings || r->shm->threads < r->thread_count)
+		give_up("taking in the shared memory");
+	r->controller_bell = m->fds[SHARED_ROUTER_BELL];
+	r->log_bell = m->fds[SHARED_LOG_BELL];
+	m->fds[SHARED_ROUTER_BELL] = m->fds[SHARED_LOG_BELL] = -1;
+	bury_predecessor(r);
+	sandbox_enter(r);
+	start_threads(r);
+}
+
+static void on_msg(struct msg_channel *ch, struct msg *m)
+{
+	struct router *r = container_of(ch, struct router, keeper);
+
+	if (!r->started && m->type != MSG_SHARED)
+		return;
+	switch (m->type) {
+	case MSG_SHARED:
+		take_shared(r, m);
+		return;
+	case MSG_LISTENER:
+		take_listener(r, m);
+		return;
+	case MSG_UNLISTENER:
+		forget_listener(r, ((const struct msg_id *)m->body)->id);
+		return;
+	case MSG_TABLE:
+		if (m->fds_len != 1)
+			return;
+		view_take(r, m->fds[0], ((const struct msg_table *)m->body)->generation);
+		for (int i = 0; i < LISTENERS_MAX; i++)
+			if (listeners[i].fd >= 0)
+				tell_listener(r, i);
+		return;
+	default:
+		return;
+	}
+}
+
+static void on_end(struct msg_channel *ch, const char *reason)
+{
+	(void)ch;
+	log_info("router.ends", "reason=\"the keeper's socket: %s\"", reason);
+	_exit(0);
+}
+
+static void say(struct router *r, enum msg_type type)
+{
+	struct msg_none none = {0};
+
+	msg_send(&r->keeper, type, &none, NULL, 0, NULL, 0);
+}
+
+static bool all_turn(const struct router *r)
+{
+	for (uint32_t i = 0; i < r->thread_count; i++)
+		if (r->loop.now_ms - shm_get(&r->shm->thread[i].tick_ms) > STUCK_MS)
+			return false;
+	return true;
+}
+
+static void on_beat(struct loop_timer *timer)
+{
+	struct router *r = container_of(timer, struct router, beat);
+
+	if (r->started && all_turn(r))
+		say(r, MSG_BEAT);
+	loop_timer_set(&r->loop, timer, r->loop.now_ms + BEAT_MS);
+}
+
+/* A thread has taken up a table, or met a refusal. */
+static void on_main_bell(struct loop_io *io, uint32_t events)
+{
+	struct router *r = container_of(io, struct router, main_io);
+	uint64_t n;
+
+	(void)events;
+	if (read(io->fd, &n, sizeof(n)) < 0)
+		return;
+	probe_refused(r);
+	if (r->ready || !r->view)
+		return;
+	for (uint32_t i = 0; i < r->thread_count; i++)
+		if (!shm_get(&r->shm->thread[i].generation))
+			return;
+	r->ready = true;
+	say(r, MSG_READY);
+}
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+int router_main(int argc, char **argv)
+{
+	static struct router r = {.controller_bell = -1, .log_bell = -1};
+
+	(void)argc, (void)argv;
+	log_init("router", LOG_INFO);
+	signal(SIGPIPE, SIG_IGN);
+	raise_descriptor_limit();
+	for (int i = 0; i < LISTENERS_MAX; i++)
+		listeners[i].fd = -1;
+	list_init(&r.probes);
+	if (loop_init(&r.loop) < 0)
+		give_up("making a loop");
+	r.main_bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	r.main_io.on_ready = on_main_bell;
+	r.beat.on_time = on_beat;
+	r.keeper.on_msg = on_msg;
+	r.keeper.on_end = on_end;
+	if (r.main_bell < 0 || loop_io_add(&r.loop, &r.main_io, r.main_bell, EPOLLIN) < 0 ||
+	    msg_channel_open(&r.keeper, &r.loop, MSG_CHANNEL_FD) < 0)
+		give_up("opening the keeper's socket");
+	on_beat(&r.beat);
+	loop_run(&r.loop);
+	return 0;
+}

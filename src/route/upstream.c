@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Connections to targets. Idle ones are kept, the newest is used first, so that
+ * those that are not needed grow old and go. One on which anything arrives while
+ * it is idle (an end, an error, an answer to nobody's question) is closed at once.
+ */
+#include "route/route_priv.h"
+
+#include <netinet/tcp.h>
+
+static void on_upstream(struct loop_io *io, uint32_t events)
+{
+	struct upstream *u = container_of(io, struct upstream, conn.io);
+
+	conn_note(&u->conn, events);
+	if (u->x)
+		exchange_run(u->x);
+	else if (u->conn.readable || u->conn.broken)
+		upstream_close(u);
+}
+
+static void unpool(struct upstream *u)
+{
+	list_del(&u->in_target);
+	list_del(&u->in_age);
+	u->target->idle_count--;
+}
+
+void upstream_close(struct upstream *u)
+{
+	struct thread *t = u->conn.t;
+
+	if (list_linked(&u->in_age))
+		unpool(u);
+	else
+		list_del(&u->in_target);
+	conn_close(&u->conn);
+	if (!pool_put(&t->upstreams, u))
+		free(u);
+}
+
+void upstream_keep(struct upstream *u)
+{
+	struct target *g = u->target;
+	struct thread *t = u->conn.t;
+
+	if (g->use != USE_SERVE || g->idle_count >= IDLE_MAX || u->conn.half_closed ||
+	    u->conn.broken) {
+		upstream_close(u);
+		return;
+	}
+	buffer_put(t, &u->conn.in);
+	list_del(&u->in_target);
+	u->x = NULL;
+	u->idle_since_ms = t->loop.now_ms;
+	list_add_tail(&g->idle, &u->in_target);
+	list_add_tail(&t->idle_upstreams, &u->in_age);
+	g->idle_count++;
+}
+
+void upstream_drop_idle(struct target *g)
+{
+	while (!list_empty(&g->idle))
+		upstream_close(container_of(g->idle.next, struct upstream, in_target));
+}
+
+void upstream_sweep(struct thread *t)
+{
+	while (!list_empty(&t->idle_upstreams)) {
+		struct upstream *u =
+			container_of(t->idle_upstreams.next, struct upstream, in_age);
+
+		if (t->loop.now_ms - u->idle_since_ms < IDLE_MS)
+			break;
+		upstream_close(u);
+	}
+}
+
+/* A request that may not be repeated takes, over TCP, only a connection that is surely alive: the
+ * target's end of it may be on its way. Over a unix socket nothing is on its way. */
+static struct upstream *take_idle(struct exchange *x, struct target *g)
+{
+	struct upstream *u;
+
+	if (list_empty(&g->idle))
+		return NULL;
+	u = container_of(g->idle.prev, struct upstream, in_target);
+	if (g->kind == TARGET_TCP && !x->safe &&
+	    x->t->loop.now_ms - u->idle_since_ms >= IDLE_SURE_MS)
+		return NULL;
+	unpool(u);
+	u->reused = true;
+	return u;
+}
+
+static int connect_to(const struct target *g, int fd)
+{
+	int rc;
+
+	do
+		rc = connect(fd, (const struct sockaddr *)g->addr, g->addr_len);
+	while (rc < 0 && errno == EINTR);
+	return rc;
+}
+
+static struct upstream *open_new(struct exchange *x, struct target *g)
+{
+	struct thread *t = x->t;
+	struct upstream *u = pool_get(t, &t->upstreams);
+	int family = g->kind == TARGET_UNIX ? AF_UNIX : ((const struct sockaddr *)g->addr)->sa_family;
+	int fd, one = 1;
+
+	if (!u) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	memset(u, 0, sizeof(*u));
+	conn_init(&u->conn, t, on_upstream);
+	u->target = g;
+	fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		goto failed;
+	if (g->kind == TARGET_TCP)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (connect_to(g, fd) < 0) {
+		if (errno != EINPROGRESS)
+			goto failed;
+		u->connecting = true;
+		u->conn.writable = false;
+	}
+	if (conn_watch(&u->conn, fd, g->kind == TARGET_UNIX) == 0)
+		return u;
+failed:
+	if (fd >= 0) {
+		int saved = errno;
+
+		close(fd);
+		errno = saved;
+	}
+	if (!pool_put(&t->upstreams, u))
+		free(u);
+	return NULL;
+}
+
+enum connect_result upstream_get(struct exchange *x, struct target *g, bool fresh)
+{
+	struct upstream *u = fresh ? NULL : take_idle(x, g);
+
+	if (u) {
+		shm_add(&g->n->reused, 1);
+	} else {
+		u = open_new(x, g);
+		/* A full backlog: EAGAIN, and nothing will tell when it is not full any more. */
+		if (!u && errno == EAGAIN && g->kind == TARGET_UNIX)
+			return CONNECT_BACKLOG;
+		if (!u) {
+			shm_add(&g->n->connect_failed, 1);
+			return CONNECT_FAILED;
+		}
+		shm_add(&g->n->connects, 1);
+	}
+	u->x = x;
+	x->up = u;
+	list_add_tail(&g->active, &u->in_target);
+	return u->connecting ? CONNECT_GOING_ON : CONNECT_OK;
+}
+
+int upstream_error(struct upstream *u)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(u->conn.io.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		return errno;
+	return error;
+}

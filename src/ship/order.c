@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Orders of people. Deploying may be refused; rolling back, aborting and holding never are, but for
+ * what does not exist.
+ */
+#include "ship/ship.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+static bool in_hand(const struct ship_app *a)
+{
+	return a->change && !a->change->ended_ms;
+}
+
+/* A deploy of what is in force already: said so, recorded, nothing to do. */
+static int already(struct ship_app *a, const char *who, const char *why, uint64_t *ret_change)
+{
+	ship_change_begin(a, SHIP_DEPLOY, a->rollout.current, who, why);
+	*ret_change = a->change->number;
+	ship_change_fail(a, "done", "this very release is in force already");
+	return 0;
+}
+
+int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *source, const char *who,
+		const char *why, uint64_t *ret_change, struct err *e)
+{
+	struct ship *s = a->ship;
+	CLEANUP(json_decrefp) json_t *settings = NULL;
+	CLEANUP(json_decrefp) json_t *record = NULL;
+	struct rollout_version to;
+	uint64_t lacking;
+	uint32_t number;
+	bool *want;
+	int r;
+
+	if (!a->conf->run)
+		return err_set(e, ERR_INPUT, "app '%s' has targets, but nothing that Upstate runs (run:)",
+			       a->name);
+	if (in_hand(a) || a->rollout.phase != ROLLOUT_IDLE)
+		return err_set(e, ERR_REFUSED,
+			       "change %llu of app '%s' (by %s) is going on: wait for it (upstate attach "
+			       "%llu), or `upstate abort %s`",
+			       (unsigned long long)(a->change ? a->change->number : 0), a->name,
+			       a->change ? a->change->who : "nobody",
+			       (unsigned long long)(a->change ? a->change->number : 0), a->name);
+	if (store_room(s->store, 0, e) < 0)
+		return err_wrap(e, "deploys are refused (rollback, abort and hold still work)");
+	want = util_alloc(m->len * sizeof(*want));
+	r = store_missing(s->store, m, want, &lacking, e);
+	free(want);
+	if (r < 0)
+		return r;
+	if (lacking)
+		return err_set(e, ERR_INPUT, "%llu bytes of files of this release were not sent",
+			       (unsigned long long)lacking);
+	settings = ship_settings_json(a->conf);
+	if (ship_settings_number(a, settings, &number, e) < 0)
+		return -(int)e->code;
+	to = (struct rollout_version){ship_release_add(a, m->id)->number, number};
+	if (rollout_same(to, a->rollout.current))
+		return already(a, who, why, ret_change);
+	ship_change_begin(a, SHIP_DEPLOY, to, who, why);
+	a->change->staging = true;
+	ship_change_step(a, "accepted from %.100s: %zu files, %llu bytes", source, m->len,
+			 (unsigned long long)m->bytes);
+	record = ship_change_json(a, a->change);
+	json_object_set_new(record, "source", json_string(source));
+	if (ship_commit(s, a, "change.accepted", record, false, e) < 0) {
+		ship_change_end(a, "failed", e->msg);
+		return err_wrap(e, "recording the deploy");
+	}
+	if (ship_stage_begin(a, e) < 0) {
+		ship_change_fail(a, "failed", e->msg);
+		return -(int)e->code;
+	}
+	*ret_change = a->change->number;
+	log_info("change.begin", "app=%s change=%llu kind=deploy who=%s", a->name,
+		 (unsigned long long)a->change->number, who);
+	return 0;
+}
+
+/* The release before the one in force: the one that was in force when that was first established. */
+static int release_before(const struct ship_app *a, struct ship_release **ret, struct err *e)
+{
+	const struct ship_release *now = ship_release(a, a->rollout.current.release);
+	struct ship_release *before = now ? ship_release(a, now->before) : NULL;
+
+	if (!before)
+		return err_set(e, ERR_NOT_FOUND, "app '%s' has no release before %s@%u", a->name, a->name,
+			       now ? now->number : 0);
+	*ret = before;
+	return 0;
+}
+
+int ship_rollback(struct ship_app *a, const char *release, const char *who, const char *why,
+		  uint64_t *ret_change, struct err *e)
+{
+	struct ship *s = a->ship;
+	struct rollout_event ev = {.type = ROLLOUT_ROLLBACK};
+	CLEANUP(json_decrefp) json_t *settings = NULL;
+	struct ship_release *to;
+	uint32_t number;
+
+	if (!a->conf->run)
+		return err_set(e, ERR_INPUT, "app '%s' has targets, but nothing that Upstate runs (run:)",
+			       a->name);
+	/* In the middle of a change, "back" without a name means: undo it. */
+	if (in_hand(a) && !release && (a->change->staging || a->rollout.current.release))
+		return ship_abort(a, who, why, ret_change, e);
+	if (release ? ship_release_parse(a, release, &to, e) < 0 : release_before(a, &to, e) < 0)
+		return -(int)e->code;
+	if (!store_has_tree(s->store, to->id))
+		return err_set(e, ERR_NOT_FOUND,
+			       "the files of %s@%u are no longer kept (keep: %u); deploy it anew", a->name,
+			       to->number, a->conf->keep);
+	settings = ship_settings_json(a->conf);
+	if (ship_settings_number(a, settings, &number, e) < 0) {
+		/* No disk for new settings: those in force will do. */
+		number = a->rollout.current.settings;
+		if (!number)
+			return -(int)e->code;
+	}
+	ev.version = (struct rollout_version){to->number, number};
+	if (!in_hand(a) && a->rollout.phase == ROLLOUT_IDLE && rollout_same(ev.version, a->rollout.current))
+		return already(a, who, why, ret_change);
+	if (a->stage_pipe >= 0)
+		return ship_abort(a, who, why, ret_change, e);
+	if (in_hand(a))
+		ship_change_fail(a, "superseded", "rolled back meanwhile");
+	ship_change_begin(a, SHIP_ROLLBACK, ev.version, who, why);
+	ev.change = *ret_change = a->change->number;
+	ship_app_step(a, &ev);
+	if (a->rollout.change != ev.change && !a->change->ended_ms) {
+		ship_change_end(a, "failed", "it could not be recorded");
+		return err_set(e, ERR_FULL, "the rollback could not be recorded, not even in the reserve: "
+					    "free disk space below '%s'", s->dir);
+	}
+	return 0;
+}
+
+int ship_abort(struct ship_app *a, const char *who, const char *why, uint64_t *ret_change, struct err *e)
+{
+	struct rollout_event ev = {.type = ROLLOUT_ABORT};
+	char reason[200];
+
+	if (!in_hand(a))
+		return err_set(e, ERR_NOT_FOUND, "nothing is changing in app '%s'", a->name);
+	*ret_change = a->change->number;
+	snprintf(reason, sizeof(reason), "aborted by %.60s: %.100s", who, why[0] ? why : "no reason given");
+	ship_change_step(a, "%s", reason);
+	if (a->stage_pipe >= 0) {
+		ship_stage_abort(a);
+		return 0;
+	}
+	ev.reason = reason;
+	ship_app_step(a, &ev);
+	return 0;
+}
+
+int ship_hold(struct ship_app *a, bool hold, const char *who, const char *why, struct err *e)
+{
+	CLEANUP(json_decrefp) json_t *record = json_pack("{s:s, s:s}", "who", who, "why", why);
+	bool was = a->held;
+
+	a->held = hold;
+	if (was != hold &&
+	    ship_commit(a->ship, a, hold ? "hold" : "resume", record, true, e) < 0)
+		log_error("state", "app=%s what=hold reason=\"%s\"", a->name, e->msg); /* done all the same */
+	ship_table_dirty(a->ship);
+	if (a->ship->ops.on_status)
+		a->ship->ops.on_status(a->ship->ops.arg);
+	return 0;
+}
+
+static bool has_target(const struct ship_app *a, const char *name, char *known, size_t size)
+{
+	char unit[MSG_NAME];
+	size_t n = 0;
+	bool found = false;
+
+	known[0] = '\0';
+	for (uint32_t i = 0; i < a->rollout.unit_count; i++) {
+		ship_unit_name(a, &a->rollout.units[i], unit, sizeof(unit));
+		found |= strcmp(unit, name) == 0;
+		if (n < size)
+			n += (size_t)snprintf(known + n, size - n, "%s%s", n ? ", " : "", unit);
+	}
+	for (uint32_t i = 0; i < a->target_count; i++) {
+		found |= strcmp(a->targets[i].name, name) == 0;
+		if (n < size)
+			n += (size_t)snprintf(known + n, size - n, "%s%s", n ? ", " : "",
+					      a->targets[i].name);
+	}
+	return found;
+}
+
+int ship_order_target(struct ship_app *a, const char *target, enum target_use use, const char *who,
+		      const char *why, struct err *e)
+{
+	static const char *const kinds[USE_COUNT] = {[USE_SERVE] = "serve", [USE_DRAIN] = "drain",
+						     [USE_FENCE] = "fence"};
+	CLEANUP(json_decrefp) json_t *record = json_pack("{s:s, s:s, s:s}", "target", target, "who", who,
+							 "why", why);
+	char known[500];
+
+	if (!has_target(a, target, known, sizeof(known)) && !json_object_get(a->ordered, target))
+		return err_set(e, ERR_NOT_FOUND, "app '%s' has no target '%s'; it has: %s", a->name, target,
+			       known[0] ? known : "none now");
+	if (use == USE_SERVE)
+		json_object_del(a->ordered, target);
+	else
+		json_object_set_new(a->ordered, target,
+				    json_pack("{s:s, s:I}", "use", kinds[use], "until",
+					      (json_int_t)(a->ship->loop->now_ms + a->conf->drain_ms)));
+	if (ship_commit(a->ship, a, kinds[use], record, true, e) < 0)
+		log_error("state", "app=%s what=%s reason=\"%s\"", a->name, kinds[use], e->msg);
+	ship_table_dirty(a->ship);
+	return 0;
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The routing table, made of configuration, rollouts and orders, and handed to the keeper.
+ */
+#include "ship/ship.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+void ship_table_dirty(struct ship *s)
+{
+	s->table_dirty = true;
+	loop_timer_set(s->loop, &s->turn, s->loop->now_ms);
+}
+
+/* An order of a person stands above what the rollout says, but gives no traffic to what has none. */
+static enum target_use ordered_use(const struct ship_app *a, const char *name,
+				   enum target_use by_rollout, uint64_t *until_ms)
+{
+	json_t *order = json_object_get(a->ordered, name);
+	const char *use = json_string_value(json_object_get(order, "use"));
+
+	if (!use || by_rollout == USE_PROBE)
+		return by_rollout;
+	if (strcmp(use, "fence") == 0)
+		return USE_FENCE;
+	if (by_rollout == USE_SERVE)
+		*until_ms = (uint64_t)json_integer_value(json_object_get(order, "until"));
+	return USE_DRAIN;
+}
+
+enum target_use ship_use(const struct ship_app *a, const char *name, enum target_use by_rollout)
+{
+	uint64_t until;
+
+	return ordered_use(a, name, by_rollout, &until);
+}
+
+/* Names are looked up here, once for each configuration; the router only knows addresses. */
+static bool look_up(const char *text, struct ship_target *t)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+	char host[256];
+	const char *colon = strrchr(text, ':');
+	int r;
+
+	if (table_addr_parse(text, &t->kind, t->addr, &t->addr_len))
+		return true;
+	if (!colon || (size_t)(colon - text) >= sizeof(host))
+		return snprintf(t->problem, sizeof(t->problem), "not an address"), false;
+	memcpy(host, text, (size_t)(colon - text));
+	host[colon - text] = '\0';
+	r = getaddrinfo(host, colon + 1, &hints, &found);
+	if (r)
+		return snprintf(t->problem, sizeof(t->problem), "looking up '%s': %s", host,
+				gai_strerror(r)),
+		       false;
+	t->kind = TARGET_TCP;
+	t->addr_len = (uint16_t)MIN(found->ai_addrlen, sizeof(t->addr));
+	memcpy(t->addr, found->ai_addr, t->addr_len);
+	freeaddrinfo(found);
+	return true;
+}
+
+void ship_targets_configure(struct ship_app *a)
+{
+	const struct conf_app *c = a->conf;
+	struct ship_target *old = a->targets;
+	uint32_t old_count = a->target_count;
+
+	a->target_count = c ? c->targets.len : 0;
+	a->targets = util_alloc((a->target_count + 1) * sizeof(*a->targets));
+	for (uint32_t i = 0; i < a->target_count; i++) {
+		struct ship_target *t = &a->targets[i];
+
+		util_copy(t->name, sizeof(t->name), c->targets.items[i]);
+		t->id = map_hash_more(a->id, t->name, strlen(t->name)) | 1ull << 63;
+		t->shm_slot = ship_slot(a->ship, t->id);
+		if (!look_up(t->name, t))
+			log_warn("target.lookup", "app=%s target=%s reason=\"%s\"", a->name, t->name,
+				 t->problem);
+	}
+	for (uint32_t i = 0; i < old_count; i++) {
+		bool stays = false;
+
+		for (uint32_t j = 0; j < a->target_count; j++)
+			stays |= a->targets[j].id == old[i].id;
+		if (!stays)
+			ship_slot_leave(a->ship, old[i].id);
+	}
+	free(old);
+}
+
+static bool unit_target(struct ship_app *a, const struct rollout_unit *u, struct table_in_target *t,
+			char *name, size_t size)
+{
+	struct ship_unit *x = ship_unit(a, u->id);
+	char text[600];
+
+	ship_unit_name(a, u, name, size);
+	*t = (struct table_in_target){.id = u->id, .slot = x->shm_slot, .release = u->version.release,
+				      .name = name, .drain_until_ms = u->until_ms};
+	t->use = (uint16_t)ordered_use(a, name, u->use, &t->drain_until_ms);
+	if (x->port)
+		snprintf(text, sizeof(text), "127.0.0.1:%u", x->port);
+	else
+		snprintf(text, sizeof(text), "unix:%.400s/run/%llu/sock", a->ship->dir,
+			 (unsigned long long)u->id);
+	return table_addr_parse(text, &t->kind, t->addr, &t->addr_len);
+}
+
+/* Names of instances live in `names` until the table is built. */
+static uint32_t app_targets(struct ship_app *a, struct table_in_target *t, char (*names)[MSG_NAME])
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < a->rollout.unit_count; i++) {
+		const struct rollout_unit *u = &a->rollout.units[i];
+
+		if (!u->stop && unit_target(a, u, &t[n], names[n], MSG_NAME))
+			n++;
+	}
+	for (uint32_t i = 0; i < a->target_count; i++) {
+		const struct ship_target *x = &a->targets[i];
+
+		if (x->problem[0])
+			continue;
+		t[n] = (struct table_in_target){.id = x->id, .slot = x->shm_slot, .kind = x->kind,
+						.addr_len = x->addr_len, .name = x->name};
+		memcpy(t[n].addr, x->addr, x->addr_len);
+		t[n].use = (uint16_t)ordered_use(a, x->name, USE_SERVE, &t[n].drain_until_ms);
+		n++;
+	}
+	return n;
+}
+
+static void app_values(const struct ship_app *a, struct table_app *v)
+{
+	const struct conf_app *c = a->conf;
+
+	*v = (struct table_app){
+		.slot = a->shm_slot,
+		.hold = a->held || a->rollout.hold,
+		.hold_wait_ms = c->hold_wait_ms,
+		.hold_requests = c->hold_requests,
+		.hold_bytes = c->hold_bytes,
+		.target_limit = c->target_limit,
+		.body_max = c->body_max,
+		.connect_ms = c->connect_ms,
+		.response_ms = c->response_ms,
+		.body_ms = c->body_ms,
+		.tunnel_ms = c->tunnel_ms,
+		.probe_ms = c->health_every_ms,
+		.probe_timeout_ms = c->health_timeout_ms,
+		.rise = c->health_rise,
+		.fall = c->health_fall,
+		.retry_unread = c->retry_unread,
+	};
+}
+
+static int build(struct ship *s, struct buf *ret, struct err *e)
+{
+	const struct conf *c = s->conf;
+	struct table_in in = {.limits = {c->clients, c->header_bytes, c->header_count, c->header_ms,
+					 c->idle_ms, c->access_log}};
+	uint32_t apps = 0, targets = 0, at = 0;
+	struct ship_app *a;
+	int r;
+
+	LIST_EACH (a, &s->apps, link) {
+		apps += a->conf != NULL;
+		targets += a->rollout.unit_count + a->target_count;
+	}
+	CLEANUP_FREE struct table_in_app *in_apps = util_alloc(apps * sizeof(*in_apps));
+	CLEANUP_FREE struct table_in_target *in_targets = util_alloc(targets * sizeof(*in_targets));
+	CLEANUP_FREE char(*names)[MSG_NAME] = util_alloc(targets * MSG_NAME);
+	CLEANUP_FREE struct table_net *trusted = util_alloc(c->trusted_proxies.len * sizeof(*trusted));
+
+	for (uint32_t i = 0; i < c->trusted_proxies.len; i++)
+		in.trusted_count += table_net_parse(c->trusted_proxies.items[i], &trusted[in.trusted_count]);
+	LIST_EACH (a, &s->apps, link) {
+		struct table_in_app *x = &in_apps[in.app_count];
+
+		if (!a->conf)
+			continue;
+		*x = (struct table_in_app){.name = a->name, .health_path = a->conf->health_path,
+					   .hosts = (const char *const *)a->conf->hosts.items,
+					   .host_count = a->conf->hosts.len,
+					   .paths = (const char *const *)a->conf->paths.items,
+					   .path_count = a->conf->paths.len, .targets = &in_targets[at]};
+		app_values(a, &x->v);
+		x->target_count = app_targets(a, &in_targets[at], &names[at]);
+		at += x->target_count;
+		in.app_count++;
+	}
+	in.apps = in_apps;
+	in.trusted = trusted;
+	r = table_build(&in, 0, ret, e);
+	return r;
+}
+
+static int seal(const struct buf *b)
+{
+	CLEANUP_FD int fd = memfd_create("upstate-table", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	for (size_t at = 0; fd >= 0 && at < b->len;) {
+		ssize_t n = write(fd, b->data + at, b->len - at);
+
+		if (n < 0)
+			return -1;
+		at += (size_t)n;
+	}
+	if (fd < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+		return -1;
+	return TAKE_FD(fd);
+}
+
+/* Which table first said what to do with a unit: its draining counts from when that is in use. */
+static void note_published(struct ship *s)
+{
+	struct ship_app *a;
+
+	LIST_EACH (a, &s->apps, link) {
+		for (uint32_t i = 0; i < a->rollout.unit_count; i++) {
+			const struct rollout_unit *u = &a->rollout.units[i];
+			struct ship_unit *x = ship_unit(a, u->id);
+
+			if (x->published_generation && x->published == u->use)
+				continue;
+			x->published = u->use;
+			x->published_generation = s->generation;
+		}
+	}
+}
+
+void ship_publish(struct ship *s)
+{
+	static struct buf last; /* what the router has, to send nothing when nothing changed */
+	CLEANUP_BUF struct buf b = {.max = 512u << 20};
+	struct msg_table m;
+	struct err e;
+
+	if (!s->synced || !s->conf)
+		return;
+	s->table_dirty = false;
+	if (build(s, &b, &e) < 0) {
+		log_error("table", "reason=\"%s\"", e.msg);
+		return;
+	}
+	if (b.len == last.len && last.len && memcmp(b.data, last.data, b.len) == 0)
+		return;
+	buf_free(&last);
+	last.max = b.max;
+	buf_add(&last, b.data, b.len);
+	s->generation = MAX(s->generation + 1, clock_ms());
+	((struct table *)b.data)->generation = m.generation = s->generation;
+	CLEANUP_FD int fd = seal(&b);
+
+	if (fd < 0 || !msg_send(s->keeper, MSG_TABLE, &m, NULL, 0, &fd, 1)) {
+		log_error("table", "reason=\"%s\"", strerror(errno));
+		buf_free(&last);
+		return;
+	}
+	note_published(s);
+}

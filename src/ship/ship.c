@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The whole of the apps: loading, taking up a configuration, and what the keeper and the router
+ * tell.
+ */
+#include "ship/ship.h"
+
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+static void on_turn(struct loop_timer *t)
+{
+	ship_turn(container_of(t, struct ship, turn));
+}
+
+static void on_retry(struct loop_timer *t)
+{
+	struct ship *s = container_of(t, struct ship, retry);
+	struct ship_app *a;
+
+	LIST_EACH (a, &s->apps, link)
+		ship_app_look(a);
+}
+
+struct load {
+	struct ship *s;
+	struct err *e;
+	int r;
+};
+
+static bool load_app(void *arg, const char *key, json_t *value)
+{
+	struct load *l = arg;
+	struct ship_app *a = ship_app_create(l->s, key + strlen("app/"));
+
+	l->r = ship_app_load(a, value, l->e);
+	return l->r == 0;
+}
+
+/* Is the keeper another one than when the state was saved? Then nothing runs any more. */
+static bool new_world(struct ship *s, uint64_t saved)
+{
+	uint64_t world = shm_get(&s->shm->world);
+
+	if (world && world == saved)
+		return false;
+	if (!world) {
+		while (!world) {
+			ensure(getrandom(&world, sizeof(world), 0) == sizeof(world));
+			world >>= 1; /* JSON's integers have a sign */
+		}
+		atomic_store(&s->shm->world, world);
+	}
+	return true;
+}
+
+static void start_afresh(struct ship *s)
+{
+	static const struct rollout_event booted = {.type = ROLLOUT_BOOTED};
+	struct ship_app *a;
+
+	LIST_EACH (a, &s->apps, link) {
+		if (a->change && !a->change->ended_ms) /* its numbers went with the old keeper */
+			memset(&a->change->base, 0, sizeof(a->change->base));
+		ship_app_step(a, &booted);
+		if (a->change && !a->change->ended_ms)
+			ship_change_fail(a, "failed", "Upstate itself was restarted meanwhile");
+	}
+}
+
+int ship_open(struct ship *s, struct err *e)
+{
+	CLEANUP(json_decrefp) json_t *numbers = NULL;
+	struct load l = {s, e, 0};
+	json_int_t next_unit = 1, next_change = 1, generation = 0, world = 0;
+
+	s->turn.on_time = on_turn;
+	s->retry.on_time = on_retry;
+	list_init(&s->apps);
+	list_init(&s->leaving);
+	if (state_get(s->state, "numbers", &numbers, e) < 0)
+		return -(int)e->code;
+	if (numbers && json_unpack(numbers, "{s:I, s:I, s:I, s:I}", "next_unit", &next_unit, "next_change",
+				   &next_change, "generation", &generation, "world", &world) < 0)
+		return err_set(e, ERR_CORRUPT, "the saved numbers cannot be read");
+	s->next_unit = (uint64_t)next_unit;
+	s->next_change = (uint64_t)next_change;
+	s->generation = MAX((uint64_t)generation, ship_applied(s));
+	if (state_each(s->state, "app/", load_app, &l, e) < 0 || l.r < 0)
+		return -(int)e->code;
+	if (new_world(s, (uint64_t)world)) {
+		s->generation = 0;
+		start_afresh(s);
+		return ship_numbers_save(s, e);
+	}
+	return 0;
+}
+
+/* A stable user for each app, when there is a choice. */
+static void give_uid(struct ship *s, struct ship_app *a)
+{
+	struct ship_app *o;
+	uint32_t uid = SHIP_UID_BASE;
+
+	if (!s->root || a->uid != (uint32_t)-1)
+		return;
+	LIST_EACH (o, &s->apps, link)
+		if (o->uid != (uint32_t)-1)
+			uid = MAX(uid, o->uid + 1);
+	ensure(uid < SHIP_UID_BASE + SHIP_UIDS);
+	a->uid = uid;
+}
+
+struct ship_app *ship_find(struct ship *s, const char *name)
+{
+	return map_get(&s->by_name, map_hash(name, strlen(name)));
+}
+
+int ship_find_or_list(struct ship *s, const char *name, struct ship_app **ret, struct err *e)
+{
+	struct ship_app *a = ship_find(s, name);
+	char known[400] = "";
+	size_t n = 0;
+
+	if (a && a->conf) {
+		*ret = a;
+		return 0;
+	}
+	LIST_EACH (a, &s->apps, link)
+		if (a->conf && n < sizeof(known))
+			n += (size_t)snprintf(known + n, sizeof(known) - n, "%s%s", n ? ", " : "",
+					      a->name);
+	return err_set(e, ERR_NOT_FOUND, "there is no app '%s'; apps: %s", name,
+		       known[0] ? known : "none is configured");
+}
+
+/* Does the router treat the app differently under the new configuration? Compared by what reaches
+ * it; a difference too many in this list only makes the answer longer. */
+static bool differs(const struct conf_app *x, const struct conf_app *y)
+{
+	if (!x || !y || x->hosts.len != y->hosts.len || x->paths.len != y->paths.len ||
+	    x->targets.len != y->targets.len || x->instances != y->instances || !x->run != !y->run ||
+	    (x->run && strcmp(x->run, y->run) != 0))
+		return true;
+	for (uint32_t i = 0; i < x->hosts.len; i++)
+		if (strcmp(x->hosts.items[i], y->hosts.items[i]) != 0)
+			return true;
+	for (uint32_t i = 0; i < x->targets.len; i++)
+		if (strcmp(x->targets.items[i], y->targets.items[i]) != 0)
+			return true;
+	for (uint32_t i = 0; i < x->paths.len; i++)
+		if (strcmp(x->paths.items[i], y->paths.items[i]) != 0)
+			return true;
+	return x->env.len != y->env.len || x->hold_wait_ms != y->hold_wait_ms ||
+	       x->drain_ms != y->drain_ms || x->target_limit != y->target_limit;
+}
+
+int ship_configure(struct ship *s, const struct conf *c, json_t *ret_changed, struct err *e)
+{
+	struct ship_app *a;
+
+	if (s->apps.next != &s->apps) {
+		LIST_EACH (a, &s->apps, link)
+			if (a->conf && !conf_app(c, a->name) && a->rollout.phase != ROLLOUT_IDLE)
+				return err_set(e, ERR_REFUSED,
+					       "app '%s' is no longer in the file, but a change of it is "
+					       "going on: wait, or `upstate abort %s` first",
+					       a->name, a->name);
+	}
+	for (uint32_t i = 0; i < c->app_count; i++)
+		if (!ship_find(s, c->apps[i].name))
+			ship_app_create(s, c->apps[i].name);
+	LIST_EACH (a, &s->apps, link) {
+		const struct conf_app *now = conf_app(c, a->name);
+
+		if ((a->conf || now) && differs(a->conf, now) && ret_changed)
+			json_array_append_new(ret_changed, json_string(a->name));
+		a->conf = now;
+		if (now)
+			give_uid(s, a);
+		ship_targets_configure(a);
+		ship_app_look(a);
+	}
+	s->conf = c;
+	ship_table_dirty(s);
+	return 0;
+}
+
+/* Instances that no app knows of (their record was lost) are ended. */
+void ship_synced(struct ship *s)
+{
+	struct ship_app *a;
+
+	s->synced = true;
+	LIST_EACH (a, &s->apps, link) {
+		ship_units_sync(a);
+		if (a->change && a->change->staging && !a->change->ended_ms && a->stage_pipe < 0) {
+			struct err e;
+
+			if (ship_stage_begin(a, &e) < 0)
+				ship_change_fail(a, "failed", e.msg);
+		} else if (a->change && !a->change->ended_ms && a->rollout.phase == ROLLOUT_IDLE) {
+			ship_change_fail(a, "failed", "it had not begun when the controller ended");
+		}
+		ship_app_look(a);
+	}
+	ship_table_dirty(s);
+}
+
+void ship_on_instance(struct ship *s, const struct msg_instance *m)
+{
+	struct ship_unit *x = map_get(&s->unit_by_id, m->id);
+
+	if (!x) {
+		struct msg_stop stop = {.id = m->id, .signal = 15, .grace_ms = 10000};
+
+		if (m->state != INSTANCE_GONE && m->state != INSTANCE_STOPPING)
+			msg_send(s->keeper, MSG_STOP, &stop, NULL, 0, NULL, 0);
+		return;
+	}
+	x->known = m->state != INSTANCE_GONE;
+	x->gone = m->state == INSTANCE_GONE;
+	if (m->state != INSTANCE_GONE)
+		x->ordered_start = true;
+	x->seen = *m;
+	ship_app_look(x->app);
+	if (s->ops.on_status)
+		s->ops.on_status(s->ops.arg);
+}
+
+void ship_on_part(struct ship *s, const struct msg_part *m)
+{
+	if (m->part >= PART_COUNT)
+		return;
+	s->parts[m->part] = *m;
+	if (s->ops.on_status)
+		s->ops.on_status(s->ops.arg);
+}
+
+void ship_on_bell(struct ship *s)
+{
+	struct ship_app *a;
+
+	LIST_EACH (a, &s->apps, link)
+		if (a->rollout.unit_count)
+			ship_app_look(a);
+	if (s->ops.on_status)
+		s->ops.on_status(s->ops.arg);
+}

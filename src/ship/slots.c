@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Places in the shared numbers. An app or target keeps its slot as long as it is in a routing
+ * table; the slot itself bears the id, so a new controller finds the assignment there.
+ */
+#include "ship/ship.h"
+
+struct slot_leaving {
+	struct list link;
+	uint64_t id, generation; /* free once all threads use a table newer than this */
+};
+
+static void learn(struct ship *s)
+{
+	for (uint32_t i = 0; i < SHM_SLOTS; i++) {
+		uint64_t id = shm_get(&s->shm->slot[i].id);
+
+		if (id)
+			map_put(&s->slot_by_id, id, (void *)(uintptr_t)(i + 1));
+	}
+}
+
+uint32_t ship_slot(struct ship *s, uint64_t id)
+{
+	uintptr_t known;
+	struct slot_leaving *l, *tmp;
+
+	ensure(id);
+	if (!s->slot_by_id.cap)
+		learn(s);
+	known = (uintptr_t)map_get(&s->slot_by_id, id);
+	if (known) {
+		LIST_EACH_SAFE (l, tmp, &s->leaving, link) { /* it came back */
+			if (l->id == id) {
+				list_del(&l->link);
+				free(l);
+			}
+		}
+		return (uint32_t)known - 1;
+	}
+	for (uint32_t n = 0; n < SHM_SLOTS; n++) {
+		uint32_t i = (s->slot_hint + n) % SHM_SLOTS;
+
+		if (shm_get(&s->shm->slot[i].id))
+			continue;
+		s->slot_hint = i + 1;
+		shm_zero_slot(s->shm, i);
+		atomic_store(&s->shm->slot[i].id, id);
+		map_put(&s->slot_by_id, id, (void *)(uintptr_t)(i + 1));
+		return i;
+	}
+	/* Bounds of the configuration keep the number of apps and targets below that of slots. */
+	ensure(!"a free slot");
+	return 0;
+}
+
+void ship_slot_leave(struct ship *s, uint64_t id)
+{
+	struct slot_leaving *l = util_alloc(sizeof(*l));
+
+	l->id = id;
+	l->generation = s->generation;
+	list_add_tail(&s->leaving, &l->link);
+}
+
+uint64_t ship_applied(const struct ship *s)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (uint32_t t = 0; t < s->shm->threads; t++)
+		least = MIN(least, shm_get(&s->shm->thread[t].generation));
+	return least;
+}
+
+void ship_slots_tidy(struct ship *s)
+{
+	struct slot_leaving *l, *tmp;
+	uint64_t applied = ship_applied(s);
+
+	LIST_EACH_SAFE (l, tmp, &s->leaving, link) {
+		uintptr_t slot = (uintptr_t)map_get(&s->slot_by_id, l->id);
+		struct shm_sum sum;
+
+		if (applied <= l->generation || !slot)
+			continue;
+		shm_sum_slot(s->shm, (uint32_t)slot - 1, &sum);
+		if (sum.inflight || sum.tunnels)
+			continue;
+		map_del(&s->slot_by_id, l->id);
+		shm_zero_slot(s->shm, (uint32_t)slot - 1); /* also its id: free */
+		list_del(&l->link);
+		free(l);
+	}
+}

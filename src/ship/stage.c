@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Work on files that takes long, in child processes: putting a release in place and verifying it,
+ * and removing what no release in use needs. The controller goes on meanwhile.
+ */
+#include "ship/ship.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#define SWEEP_QUIET_MS 120000 /* since somebody was told which files need not be sent */
+
+/* In the child: the result goes to the parent as text; no text means done. */
+static void stage_in_child(struct ship_app *a, const struct store_manifest *m, int out)
+{
+	struct err e = {0};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (store_stage(a->ship->store, m, &e) < 0) {
+		ssize_t n = write(out, e.msg, strlen(e.msg));
+
+		_exit(n < 0 ? 2 : 1);
+	}
+	_exit(0);
+}
+
+/* A change that ends before its rollout began. */
+void ship_change_fail(struct ship_app *a, const char *outcome, const char *reason)
+{
+	json_t *record;
+	struct err e;
+
+	ship_change_end(a, outcome, reason);
+	record = ship_change_json(a, a->change);
+	if (ship_commit(a->ship, a, "change.end", record, true, &e) < 0)
+		log_error("state", "app=%s reason=\"%s\"", a->name, e.msg);
+	json_decref(record);
+	if (a->ship->ops.on_change)
+		a->ship->ops.on_change(a->ship->ops.arg, a, NULL);
+}
+
+static void staged(struct loop_child *child, int status)
+{
+	struct ship_app *a = container_of(child, struct ship_app, stage_child);
+	struct rollout_event ev = {.type = ROLLOUT_DEPLOY};
+	char why[200] = "putting its files in place was interrupted";
+	ssize_t n = read(a->stage_pipe, why, sizeof(why) - 1);
+
+	close(a->stage_pipe);
+	a->stage_pipe = -1;
+	if (n > 0)
+		why[n] = '\0';
+	a->change->staging = false;
+	if (a->abort_stage) {
+		ship_change_fail(a, "undone", "aborted");
+		return;
+	}
+	if (status != 0) {
+		ship_change_fail(a, "failed", why);
+		return;
+	}
+	ship_change_step(a, "files are in place and verified");
+	ev.version = a->change->to;
+	ev.change = a->change->number;
+	ship_app_step(a, &ev);
+	if (a->rollout.change != ev.change && !a->change->ended_ms)
+		ship_change_fail(a, "failed", "its beginning could not be recorded");
+}
+
+int ship_stage_begin(struct ship_app *a, struct err *e)
+{
+	struct ship_release *release = ship_release(a, a->change->to.release);
+	struct store_manifest m;
+	CLEANUP_BUF struct buf text = {.max = 256u << 20};
+	int fds[2];
+	pid_t pid;
+
+	ensure(release && a->stage_pipe < 0);
+	if (state_text_get(a->ship->state, release->id, &text, e) < 0 ||
+	    store_manifest_parse(text.data, text.len, &m, e) < 0)
+		return err_wrap(e, "reading the manifest of %s@%u", a->name, release->number);
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		store_manifest_free(&m);
+		return err_sys(e, "making a pipe");
+	}
+	pid = fork();
+	if (pid == 0)
+		stage_in_child(a, &m, fds[1]);
+	store_manifest_free(&m);
+	close(fds[1]);
+	if (pid < 0 || loop_child_add(a->ship->loop, &a->stage_child, pid) < 0) {
+		close(fds[0]);
+		return err_sys(e, "starting a process to put files in place");
+	}
+	a->stage_pipe = fds[0];
+	a->stage_child.on_exit = staged;
+	a->abort_stage = false;
+	return 0;
+}
+
+void ship_stage_abort(struct ship_app *a)
+{
+	a->abort_stage = true;
+	if (a->stage_child.pid > 0)
+		kill(a->stage_child.pid, SIGKILL);
+}
+
+static bool needed(struct ship *s, const char *id)
+{
+	struct ship_app *a;
+
+	LIST_EACH (a, &s->apps, link) {
+		uint32_t kept = 0;
+
+		if (a->change && !a->change->ended_ms) {
+			struct ship_release *to = ship_release(a, a->change->to.release);
+
+			if (to && strcmp(to->id, id) == 0)
+				return true;
+		}
+		for (uint32_t i = 0; i < a->rollout.unit_count; i++) {
+			struct ship_release *r = ship_release(a, a->rollout.units[i].version.release);
+
+			if (r && strcmp(r->id, id) == 0)
+				return true;
+		}
+		for (uint32_t i = a->release_count; i-- > 0;) {
+			const struct ship_release *r = &a->releases[i];
+			bool in_use = r->number == a->rollout.current.release ||
+				      r->number == a->rollout.from.release ||
+				      r->number == a->rollout.to.release;
+
+			if (!in_use && kept++ >= (a->conf ? a->conf->keep : 5))
+				continue;
+			if (strcmp(r->id, id) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Removing files is nobody's hurry: a child does it, and its failure only costs disk. */
+void ship_prune(struct ship_app *a)
+{
+	struct ship *s = a->ship;
+	bool any = false, sweep = clock_ms() - s->upload_ms > SWEEP_QUIET_MS;
+	struct ship_app *o;
+	pid_t pid;
+
+	LIST_EACH (o, &s->apps, link)
+		sweep &= o->stage_pipe < 0;
+	for (uint32_t i = 0; i < a->release_count; i++)
+		any |= store_has_tree(s->store, a->releases[i].id) && !needed(s, a->releases[i].id);
+	if (!any)
+		return;
+	pid = fork();
+	if (pid == 0) {
+		uint64_t freed = 0;
+		struct err e;
+
+		/* A grandchild: nobody has to wait for it. */
+		if (fork() != 0)
+			_exit(0);
+		for (uint32_t i = 0; i < a->release_count; i++)
+			if (store_has_tree(s->store, a->releases[i].id) && !needed(s, a->releases[i].id))
+				store_drop_tree(s->store, a->releases[i].id, &e);
+		if (sweep)
+			store_sweep(s->store, &freed, &e);
+		_exit(0);
+	}
+	if (pid > 0)
+		waitpid(pid, NULL, 0); /* it ends at once */
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Instances: what is seen of them (from the keeper's words and the router's numbers), and the
+ * orders that make the keeper's world like the rollout.
+ */
+#include "ship/ship.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+
+#define UNIT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+struct ship_unit *ship_unit(struct ship_app *a, uint64_t id)
+{
+	struct ship_unit *x = map_get(&a->ship->unit_by_id, id);
+
+	if (x)
+		return x;
+	x = util_alloc(sizeof(*x));
+	x->id = id;
+	x->app = a;
+	x->shm_slot = ship_slot(a->ship, id);
+	list_add_tail(&a->units, &x->link);
+	map_put(&a->ship->unit_by_id, id, x);
+	return x;
+}
+
+static void forget(struct ship_unit *x)
+{
+	ship_slot_leave(x->app->ship, x->id);
+	map_del(&x->app->ship->unit_by_id, x->id);
+	list_del(&x->link);
+	free(x);
+}
+
+void ship_unit_name(const struct ship_app *a, const struct rollout_unit *u, char *ret, size_t size)
+{
+	snprintf(ret, size, "%s@%u/%u", a->name, u->version.release, u->slot);
+}
+
+static bool has_process(const struct ship_unit *x)
+{
+	return x->known && (x->seen.state == INSTANCE_STARTING || x->seen.state == INSTANCE_RUNNING);
+}
+
+void ship_units_look(struct ship_app *a)
+{
+	struct ship *s = a->ship;
+	uint64_t applied = ship_applied(s);
+
+	for (uint32_t i = 0; i < a->rollout.unit_count; i++) {
+		struct rollout_unit *u = &a->rollout.units[i];
+		struct ship_unit *x = ship_unit(a, u->id);
+		const struct ship_settings *settings = ship_settings(a, u->version.settings);
+		struct shm_slot *slot = &s->shm->slot[x->shm_slot];
+		bool notify = settings && json_is_true(json_object_get(settings->json, "notify"));
+		struct shm_sum sum;
+
+		u->seen.starts = x->known ? x->seen.starts : 0;
+		u->seen.gone = x->gone;
+		u->seen.ready = has_process(x) && (!notify || x->seen.state == INSTANCE_RUNNING) &&
+				atomic_load(&slot->state) == TARGET_UP && shm_get(&slot->passed) > 0;
+		u->seen.unknown = has_process(x) && atomic_load(&slot->state) == TARGET_UNKNOWN;
+		u->seen.drained = false;
+		if (u->use == USE_DRAIN && x->published == USE_DRAIN &&
+		    applied >= x->published_generation) {
+			shm_sum_slot(s->shm, x->shm_slot, &sum);
+			u->seen.drained = sum.inflight == 0 && sum.tunnels == 0;
+		}
+	}
+}
+
+/* A port of the loopback that nobody has at this moment. */
+static uint16_t free_port(void)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(in);
+	CLEANUP_FD int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&in, sizeof(in)) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&in, &len) < 0)
+		return 0;
+	return ntohs(in.sin_port);
+}
+
+static bool wants_port(const char *run)
+{
+	return strstr(run, "$PORT") || strstr(run, "${PORT");
+}
+
+static void add_string(struct buf *b, const char *s)
+{
+	buf_add(b, s, strlen(s) + 1);
+}
+
+static void add_env(struct buf *b, uint32_t *count, const char *name, const char *value)
+{
+	buf_addf(b, "%s=%s", name, value);
+	buf_addc(b, '\0');
+	(*count)++;
+}
+
+/* The environment of an instance: what the configuration gives, then what Upstate tells it. */
+static uint32_t build_env(const struct ship_app *a, const struct rollout_unit *u,
+			  const struct ship_unit *x, const struct ship_settings *settings,
+			  const struct msg_start *m, struct buf *b)
+{
+	const struct ship_release *release = ship_release(a, u->version.release);
+	json_t *env = json_object_get(settings->json, "env"), *item;
+	char text[600];
+	uint32_t n = 0;
+	size_t i;
+	bool path = false;
+
+	json_array_foreach (env, i, item) {
+		add_string(b, json_string_value(item));
+		path |= strncmp(json_string_value(item), "PATH=", 5) == 0;
+		n++;
+	}
+	if (!path)
+		add_env(b, &n, "PATH", UNIT_PATH);
+	snprintf(text, sizeof(text), "%s/sock", m->run_dir);
+	add_env(b, &n, "UPSTATE_SOCKET", text);
+	add_env(b, &n, "UPSTATE_APP", a->name);
+	snprintf(text, sizeof(text), "%u", u->version.release);
+	add_env(b, &n, "UPSTATE_RELEASE", text);
+	add_env(b, &n, "UPSTATE_RELEASE_ID", release ? release->id : "");
+	snprintf(text, sizeof(text), "%u", u->slot);
+	add_env(b, &n, "UPSTATE_INSTANCE", text);
+	if (m->data_dir[0])
+		add_env(b, &n, "UPSTATE_DATA", m->data_dir);
+	if (x->port) {
+		snprintf(text, sizeof(text), "%u", x->port);
+		add_env(b, &n, "PORT", text);
+	}
+	return n;
+}
+
+static void order_start(struct ship_app *a, const struct rollout_unit *u, struct ship_unit *x)
+{
+	struct ship *s = a->ship;
+	const struct ship_settings *settings = ship_settings(a, u->version.settings);
+	const struct ship_release *release = ship_release(a, u->version.release);
+	CLEANUP_BUF struct buf tail = {.max = MSG_TAIL_MAX};
+	struct msg_start m = {.id = u->id, .uid = a->uid, .gid = a->uid, .argc = 3};
+	const char *data;
+
+	if (!settings || !release) { /* cannot be: both are saved before a version is named */
+		log_error("instance.start", "app=%s reason=\"its settings or release are unknown\"",
+			  a->name);
+		return;
+	}
+	data = json_string_value(json_object_get(settings->json, "data"));
+	util_copy(m.app, sizeof(m.app), a->name);
+	ship_unit_name(a, u, m.name, sizeof(m.name));
+	store_tree_path(s->store, release->id, m.dir, sizeof(m.dir));
+	snprintf(m.run_dir, sizeof(m.run_dir), "%.400s/run/%llu", s->dir, (unsigned long long)u->id);
+	if (data)
+		snprintf(m.data_dir, sizeof(m.data_dir), "%.400s/data/%.100s", s->dir, data);
+	m.stop_signal = (uint32_t)json_integer_value(json_object_get(settings->json, "stop_signal"));
+	m.grace_ms = (uint32_t)json_integer_value(json_object_get(settings->json, "grace_ms"));
+	m.files_max = (uint32_t)json_integer_value(json_object_get(settings->json, "files_max"));
+	add_string(&tail, "/bin/sh");
+	add_string(&tail, "-c");
+	add_string(&tail, json_string_value(json_object_get(settings->json, "run")));
+	m.envc = build_env(a, u, x, settings, &m, &tail);
+	if (tail.failed) {
+		log_error("instance.start", "instance=%s reason=\"run and env are too long together\"",
+			  m.name);
+		return;
+	}
+	x->ordered_start = msg_send(s->keeper, MSG_START, &m, tail.data, tail.len, NULL, 0);
+}
+
+static void order_stop(struct ship_app *a, const struct rollout_unit *u, struct ship_unit *x)
+{
+	const struct ship_settings *settings = ship_settings(a, u->version.settings);
+	struct msg_stop m = {.id = u->id, .signal = 15, .grace_ms = 10000};
+
+	if (settings) {
+		m.signal = (uint32_t)json_integer_value(json_object_get(settings->json, "stop_signal"));
+		m.grace_ms = (uint32_t)json_integer_value(json_object_get(settings->json, "grace_ms"));
+	}
+	x->ordered_stop = msg_send(a->ship->keeper, MSG_STOP, &m, NULL, 0, NULL, 0);
+}
+
+void ship_units_sync(struct ship_app *a)
+{
+	struct ship_unit *x, *tmp;
+
+	if (!a->ship->synced)
+		return;
+	for (uint32_t i = 0; i < a->rollout.unit_count; i++) {
+		struct rollout_unit *u = &a->rollout.units[i];
+
+		x = ship_unit(a, u->id);
+		if (u->stop && !x->ordered_stop && !x->gone)
+			order_stop(a, u, x);
+		else if (!u->stop && !x->ordered_start)
+			order_start(a, u, x);
+	}
+	LIST_EACH_SAFE (x, tmp, &a->units, link) {
+		bool wanted = false;
+
+		for (uint32_t i = 0; i < a->rollout.unit_count; i++)
+			wanted |= a->rollout.units[i].id == x->id;
+		if (!wanted)
+			forget(x);
+	}
+}
+
+void ship_units_prepare(struct ship_app *a)
+{
+	for (uint32_t i = 0; i < a->rollout.unit_count; i++) {
+		const struct rollout_unit *u = &a->rollout.units[i];
+		const struct ship_settings *settings = ship_settings(a, u->version.settings);
+		bool is_new = !map_get(&a->ship->unit_by_id, u->id);
+		struct ship_unit *x = ship_unit(a, u->id);
+
+		x->version = u->version;
+		if (is_new && settings &&
+		    wants_port(json_string_value(json_object_get(settings->json, "run"))))
+			x->port = free_port();
+	}
+}
+
+void ship_unit_forget_orders(struct ship *s)
+{
+	struct ship_app *a;
+	struct ship_unit *x;
+
+	LIST_EACH (a, &s->apps, link)
+		LIST_EACH (x, &a->units, link)
+			x->ordered_start = x->ordered_stop = false;
+}

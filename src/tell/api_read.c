@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Calls that only tell.
+ */
+#include "tell/tell_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+
+#define LOG_TAIL_BYTES (1u << 20)
+#define LOG_POLL_MS 250
+#define HISTORY_LIMIT 1000
+
+void tell_status(struct call *c, json_t *body)
+{
+	struct ship *s = c->t->ship;
+	json_t *parts = json_array(), *apps = json_array();
+	struct ship_app *a;
+
+	for (enum part p = 0; p < PART_COUNT; p++)
+		json_array_append_new(parts, tell_part_json(c->t, p));
+	LIST_EACH (a, &s->apps, link)
+		if (a->conf)
+			json_array_append_new(apps, tell_app_json(a));
+	tell_answer_json(c, 200, json_pack("{s:{s:s, s:s, s:i}, s:o, s:o}", "upstate", "version",
+					   UPSTATE_VERSION, "state", s->dir, "keeper",
+					   (int)s->parts[PART_KEEPER].pid, "parts", parts, "apps", apps));
+}
+
+void tell_app_status(struct call *c, json_t *body)
+{
+	struct ship_app *a;
+
+	if (tell_app(c, &a) == 0)
+		tell_answer_json(c, 200, tell_app_json(a));
+}
+
+struct find_change {
+	uint64_t number;
+	json_t *found;
+};
+
+static bool look_for_change(void *arg, json_t *record)
+{
+	struct find_change *f = arg;
+	json_t *data = json_object_get(record, "data");
+
+	if (strcmp(json_string_value(json_object_get(record, "kind")) ?: "", "change.end") == 0 &&
+	    (uint64_t)json_integer_value(json_object_get(data, "change")) == f->number)
+		f->found = json_incref(data);
+	return !f->found;
+}
+
+static void follow(struct call *c, struct ship_app *a)
+{
+	struct err e;
+
+	if (c->t->follower_count == TELL_FOLLOWERS_MAX) {
+		err_set(&e, ERR_LIMIT, "%d follow changes already", TELL_FOLLOWERS_MAX);
+		tell_answer_err(c, &e);
+		return;
+	}
+	server_begin(c->r, 200, "application/x-ndjson");
+	for (uint32_t i = 0; i < a->change->step_count; i++) {
+		CLEANUP_FREE char *text = NULL;
+		json_t *o = json_pack("{s:s, s:I}", "step", a->change->steps[i].name, "ms",
+				      (json_int_t)a->change->steps[i].ms);
+
+		text = json_dumps(o, JSON_COMPACT);
+		json_decref(o);
+		server_write(c->r, text, strlen(text));
+		server_write(c->r, "\n", 1);
+	}
+	c->change = a->change->number;
+	list_add_tail(&c->t->followers, &c->link);
+	c->t->follower_count++;
+}
+
+void tell_change_get(struct call *c, json_t *body)
+{
+	struct find_change f = {strtoull(c->arg[0], NULL, 10), NULL};
+	char wants[8];
+	struct ship_app *a;
+	struct err e;
+
+	LIST_EACH (a, &c->t->ship->apps, link) {
+		if (!a->change || a->change->number != f.number)
+			continue;
+		if (!a->change->ended_ms && server_param(c->r, "follow", wants, sizeof(wants)) &&
+		    wants[0] == '1')
+			follow(c, a);
+		else
+			tell_answer_json(c, 200, ship_change_json(a, a->change));
+		return;
+	}
+	if (state_history_read(c->t->ship->state, NULL, 0, 0, UINT32_MAX, false, look_for_change, &f, &e) < 0)
+		tell_answer_err(c, &e);
+	else if (f.found)
+		tell_answer_json(c, 200, f.found);
+	else if (err_set(&e, ERR_NOT_FOUND, "there is no change '%s'", c->arg[0]) < 0)
+		tell_answer_err(c, &e);
+}
+
+static bool collect(void *arg, json_t *record)
+{
+	json_array_append(arg, record);
+	return true;
+}
+
+/* What ran then: for each app the last change that was done. */
+static bool collect_ran(void *arg, json_t *record)
+{
+	json_t *ran = arg, *data = json_object_get(record, "data");
+	const char *app = json_string_value(json_object_get(record, "app"));
+	const char *outcome = json_string_value(json_object_get(data, "outcome"));
+
+	if (app && app[0] && outcome && strcmp(outcome, "done") == 0 &&
+	    strcmp(json_string_value(json_object_get(record, "kind")) ?: "", "change.end") == 0)
+		json_object_set_new(ran, app,
+				    json_pack("{s:s, s:O, s:O?, s:O?, s:O}", "app", app, "release",
+					      json_object_get(data, "to"), "id",
+					      json_object_get(data, "release"), "settings",
+					      json_object_get(data, "settings"), "since",
+					      json_object_get(record, "time")));
+	return true;
+}
+
+static json_t *ran_at(struct call *c, uint64_t until, struct err *e)
+{
+	CLEANUP(json_decrefp) json_t *by_app = json_object();
+	json_t *list, *one;
+	const char *key;
+
+	if (state_history_read(c->t->ship->state, NULL, 0, until, UINT32_MAX, false, collect_ran, by_app,
+			       e) < 0)
+		return NULL;
+	list = json_array();
+	json_object_foreach (by_app, key, one)
+		json_array_append(list, one);
+	return list;
+}
+
+void tell_history(struct call *c, json_t *body)
+{
+	char app[SHIP_NAME], at[64], number[24], hash[STATE_HASH];
+	bool has_app = server_param(c->r, "app", app, sizeof(app));
+	bool has_at = server_param(c->r, "at", at, sizeof(at));
+	uint32_t limit = 100;
+	uint64_t until = 0, after = 0, seq;
+	CLEANUP(json_decrefp) json_t *o = NULL;
+	json_t *records, *ran;
+	struct err e;
+
+	if (server_param(c->r, "limit", number, sizeof(number)))
+		limit = (uint32_t)MIN(strtoul(number, NULL, 10), HISTORY_LIMIT);
+	if (server_param(c->r, "after", number, sizeof(number)))
+		after = strtoull(number, NULL, 10);
+	if (has_at && !clock_parse(at, &until)) {
+		err_set(&e, ERR_INPUT, "'%s' is not a time such as 2026-11-22T03:12:00Z", at);
+		tell_answer_err(c, &e);
+		return;
+	}
+	records = json_array();
+	o = json_pack("{s:o}", "records", records);
+	if (state_history_read(c->t->ship->state, has_app ? app : NULL, after, until, limit, !after, collect,
+			       records, &e) < 0 ||
+	    state_history_head(c->t->ship->state, &seq, hash, &e) < 0) {
+		tell_answer_err(c, &e);
+		return;
+	}
+	json_object_set_new(o, "head", json_pack("{s:I, s:s}", "seq", (json_int_t)seq, "hash", hash));
+	if (has_at) {
+		ran = ran_at(c, until, &e);
+		if (!ran) {
+			tell_answer_err(c, &e);
+			return;
+		}
+		json_object_set_new(o, "ran", ran);
+	}
+	tell_answer_json(c, 200, TAKE(o));
+}
+
+void tell_history_verify(struct call *c, json_t *body)
+{
+	uint64_t records = 0, seq;
+	char hash[STATE_HASH];
+	struct err e;
+
+	if (state_history_verify(c->t->ship->state, &records, &e) < 0 ||
+	    state_history_head(c->t->ship->state, &seq, hash, &e) < 0)
+		tell_answer_err(c, &e);
+	else
+		tell_answer_json(c, 200, json_pack("{s:I, s:s}", "records", (json_int_t)records, "head",
+						   hash));
+}
+
+void tell_release(struct call *c, json_t *body)
+{
+	CLEANUP_BUF struct buf text = {.max = 256u << 20};
+	struct err e;
+
+	if (state_text_get(c->t->ship->state, c->arg[0], &text, &e) < 0)
+		tell_answer_err(c, &e);
+	else
+		server_answer(c->r, 200, "text/plain; charset=utf-8", NULL, text.data, text.len);
+}
+
+void tell_object(struct call *c, json_t *body)
+{
+	struct err e;
+	CLEANUP_FD int fd = store_object_open(c->t->ship->store, c->arg[0], &e);
+
+	if (fd < 0) {
+		tell_answer_err(c, &e);
+		return;
+	}
+	server_answer_file(c->r, "application/octet-stream", TAKE_FD(fd));
+}
+
+/* Sends what came to the file since the last look; a rotated file is begun anew. */
+static void tail_more(struct loop_timer *t)
+{
+	struct call *c = container_of(t, struct call, tail);
+	char piece[65536], path[900];
+	struct stat here, now;
+	ssize_t n = 0;
+
+	/* In pieces, so that a long backlog is not more than the server lets wait. */
+	for (int i = 0; i < 16 && (n = read(c->tail_fd, piece, sizeof(piece))) > 0; i++)
+		if (!server_write(c->r, piece, (size_t)n))
+			return;
+	snprintf(path, sizeof(path), "%s/log/%s.log", c->t->ship->dir, c->arg[0]);
+	if (fstat(c->tail_fd, &here) == 0 && stat(path, &now) == 0 && here.st_ino != now.st_ino) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		if (fd >= 0) {
+			close(c->tail_fd);
+			c->tail_fd = fd;
+		}
+	}
+	loop_timer_set(c->t->ship->loop, &c->tail, c->t->ship->loop->now_ms + LOG_POLL_MS);
+}
+
+/* Leaves the descriptor where the last `lines` lines begin. */
+static void seek_lines(int fd, uint32_t lines)
+{
+	CLEANUP_FREE char *text = util_alloc(LOG_TAIL_BYTES);
+	off_t end = lseek(fd, 0, SEEK_END), from = MAX(end - (off_t)LOG_TAIL_BYTES, 0);
+	ssize_t n = pread(fd, text, LOG_TAIL_BYTES, from);
+	ssize_t at = MAX(n, 0);
+
+	for (uint32_t seen = 0; at > 0; at--)
+		if (text[at - 1] == '\n' && at < n && ++seen == lines)
+			break;
+	lseek(fd, from + at, SEEK_SET);
+}
+
+void tell_logs(struct call *c, json_t *body)
+{
+	char path[900], number[16];
+	struct ship_app *a;
+	uint32_t lines = 100;
+	struct err e;
+
+	if (tell_app(c, &a) < 0)
+		return;
+	if (server_param(c->r, "lines", number, sizeof(number)))
+		lines = (uint32_t)strtoul(number, NULL, 10);
+	snprintf(path, sizeof(path), "%s/log/%s.log", c->t->ship->dir, a->name);
+	c->tail_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (c->tail_fd < 0 && errno != ENOENT) {
+		err_sys(&e, "opening '%s'", path);
+		tell_answer_err(c, &e);
+		return;
+	}
+	if (c->tail_fd < 0)
+		c->tail_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	else
+		seek_lines(c->tail_fd, lines);
+	if (!server_param(c->r, "follow", number, sizeof(number)) || number[0] != '1') {
+		server_answer_file(c->r, "text/plain; charset=utf-8", TAKE_FD(c->tail_fd));
+		return;
+	}
+	server_begin(c->r, 200, "text/plain; charset=utf-8");
+	c->tail.on_time = tail_more;
+	tail_more(&c->tail);
+}
+
+static void limit(json_t *list, const char *name, const char *what, uint64_t bound, uint64_t used,
+		  uint64_t overflowed)
+{
+	json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", name, "what", what,
+					      "bound", (json_int_t)bound, "used", (json_int_t)used,
+					      "overflowed", (json_int_t)overflowed));
+}
+
+static void app_limits(struct ship_app *a, json_t *list)
+{
+	char name[SHIP_NAME + 32];
+	struct shm_sum sum;
+
+	shm_sum_slot(a->ship->shm, a->shm_slot, &sum);
+	snprintf(name, sizeof(name), "%s.hold.requests", a->name);
+	limit(list, name, "requests that wait", a->conf->hold_requests, sum.waiting, sum.failed_503_full);
+	snprintf(name, sizeof(name), "%s.hold.bytes", a->name);
+	limit(list, name, "their bytes", a->conf->hold_bytes, sum.waiting_bytes, sum.failed_503_full);
+	snprintf(name, sizeof(name), "%s.hold.wait", a->name);
+	limit(list, name, "ms that one may wait", a->conf->hold_wait_ms, 0, sum.failed_503_waited);
+	snprintf(name, sizeof(name), "%s.timeouts.response", a->name);
+	limit(list, name, "ms until a target answers", a->conf->response_ms, 0, sum.failed_504);
+	if (a->conf->run) {
+		snprintf(name, sizeof(name), "%s.units", a->name);
+		limit(list, name, "instances, old and new ones", ROLLOUT_UNITS_MAX, a->rollout.unit_count, 0);
+		snprintf(name, sizeof(name), "%s.releases", a->name);
+		limit(list, name, "releases known by number", SHIP_RELEASES_MAX, a->release_count, 0);
+	}
+}
+
+void tell_limits(struct call *c, json_t *body)
+{
+	struct ship *s = c->t->ship;
+	json_t *list = json_array();
+	uint64_t clients = 0, refused = 0, failed = 0, written = 0, dropped = 0, memory = 0, calls = 0,
+		 calls_refused = 0;
+	struct ship_app *a;
+
+	for (uint32_t i = 0; i < s->shm->threads; i++) {
+		const struct shm_thread *x = &s->shm->thread[i];
+
+		clients += shm_get(&x->clients);
+		refused += shm_get(&x->clients_refused);
+		failed += shm_get(&x->accept_failed);
+		written += shm_get(&x->log_written);
+		dropped += shm_get(&x->log_dropped);
+		memory += shm_get(&x->no_memory);
+	}
+	for (uint32_t i = 0; i < c->t->listener_count; i++) {
+		uint64_t n;
+
+		calls += server_connections(c->t->listeners[i].server, &n);
+		calls_refused += n;
+	}
+	limit(list, "clients", "connections of users", s->conf->clients, clients, refused);
+	limit(list, "descriptors", "connections not accepted for want of them", 0, 0, failed);
+	limit(list, "memory", "requests failed for want of it", 0, 0, memory);
+	limit(list, "log.ring", "access log records (used: written)", 0, written, dropped);
+	limit(list, "api.connections", "connections to API and pages",
+	      (uint64_t)SERVER_CONNECTIONS_MAX * MAX(c->t->listener_count, 1u), calls, calls_refused);
+	limit(list, "api.followers", "who follow a change", TELL_FOLLOWERS_MAX, c->t->follower_count, 0);
+	limit(list, "apps", "apps", CONF_APPS_MAX, s->by_name.len, 0);
+	limit(list, "slots", "apps and targets that are counted", SHM_SLOTS, s->slot_by_id.len, 0);
+	limit(list, "keeper.queue", "messages to the keeper that wait", MSG_QUEUE_MAX, s->keeper->queue_len,
+	      0);
+	LIST_EACH (a, &s->apps, link)
+		if (a->conf)
+			app_limits(a, list);
+	tell_answer_json(c, 200, json_pack("{s:o}", "limits", list));
+}
+
+static json_t *verify_app(struct ship_app *a)
+{
+	const struct ship_release *now = ship_release(a, a->rollout.current.release);
+	CLEANUP_BUF struct buf text = {.max = 256u << 20};
+	struct store_manifest m;
+	struct err e = {0};
+	int r = state_text_get(a->ship->state, now->id, &text, &e);
+
+	if (r == 0)
+		r = store_manifest_parse(text.data, text.len, &m, &e);
+	if (r == 0) {
+		r = store_verify(a->ship->store, &m, &e);
+		store_manifest_free(&m);
+	}
+	return json_pack("{s:s, s:o, s:s, s:b, s:o}", "app", a->name, "release",
+			 json_sprintf("%s@%u", a->name, now->number), "id", now->id, "ok", r == 0,
+			 "differences", r == 0 ? json_array() : json_pack("[s]", e.msg));
+}
+
+static int verify_all(struct call *c, json_t **ret_body)
+{
+	json_t *list = json_array();
+	char app[SHIP_NAME];
+	bool one = server_param(c->r, "app", app, sizeof(app));
+	struct ship_app *a;
+
+	LIST_EACH (a, &c->t->ship->apps, link)
+		if (a->conf && a->rollout.current.release && (!one || strcmp(a->name, app) == 0))
+			json_array_append_new(list, verify_app(a));
+	*ret_body = json_pack("{s:o}", "releases", list);
+	return 200;
+}
+
+void tell_verify(struct call *c, json_t *body)
+{
+	char app[SHIP_NAME];
+	struct ship_app *a;
+	struct err e;
+
+	if (server_param(c->r, "app", app, sizeof(app)) &&
+	    ship_find_or_list(c->t->ship, app, &a, &e) < 0)
+		tell_answer_err(c, &e);
+	else
+		tell_in_child(c, verify_all);
+}

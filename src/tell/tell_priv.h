@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside tell/: a call of the API, and who answers what.
+ */
+#pragma once
+
+#include "tell/tell.h"
+
+#define TELL_LISTENERS_MAX 16
+#define TELL_FOLLOWERS_MAX 128
+#define TELL_BODY_MAX (64u << 20) /* of a manifest; other bodies are small */
+
+struct tell_listener {
+	struct server *server;
+	bool local, open;
+	char addr[MSG_PATH];
+	struct tell *tell;
+};
+
+struct tell {
+	struct ship *ship;
+	struct tell_options options;
+	const struct conf *conf;
+	struct tell_listener listeners[TELL_LISTENERS_MAX];
+	uint32_t listener_count;
+	char token[65];
+	struct list followers; /* struct call, by link */
+	uint32_t follower_count;
+	struct loop_timer status_timer;
+	struct map device_marks; /* device id hash -> hash of the status that was stored last */
+};
+
+/* One request of the API. It lives as long as the server's request does. */
+struct call {
+	struct list link; /* among the followers */
+	struct tell *t;
+	struct server_request *r;
+	const struct route *route;
+	char arg[2][256]; /* what stands for the stars of the pattern */
+	char who[64];
+	uint64_t change; /* followed */
+	struct store_intake *intake;
+	struct err failed;    /* of the intake; answered at the end of the body */
+	struct loop_timer tail; /* of a followed log */
+	int tail_fd;
+	struct loop_io child_io; /* output of a child that works for it: "STATUS\n", then JSON */
+	struct buf child_out;
+	bool gone, pending; /* client left; something else will still answer (and then frees) */
+};
+
+struct route {
+	const char *method, *pattern; /* "/v1/apps/@/deploy": @ stands for one segment */
+	void (*run)(struct call *c, json_t *body);
+	enum { ROUTE_PLAIN, ROUTE_JSON, ROUTE_RAW, ROUTE_STREAM } body;
+	bool open; /* answered on the admin address without a token */
+	void (*raw)(struct call *c, const char *body, size_t len);
+};
+
+void tell_answer_json(struct call *c, int status, json_t *o); /* takes o */
+void tell_answer_err(struct call *c, const struct err *e);
+/* Adds "problems" and the like to an error's body. */
+void tell_answer_err_with(struct call *c, const struct err *e, json_t *more);
+/* Has a child process do what may take long (hashing, waiting for the disk): work() runs there and
+ * returns the status and *ret_body of the answer, which is sent when the child has ended. */
+void tell_in_child(struct call *c, int (*work)(struct call *c, json_t **ret_body));
+/* The body of an error, for work(). */
+int tell_err_json(const struct err *e, json_t **ret_body);
+int tell_app(struct call *c, struct ship_app **ret); /* of arg[0]; answers the error itself */
+
+/* api_write.c */
+void tell_missing(struct call *c, const char *body, size_t len);
+void tell_objects(struct call *c);
+void tell_deploy(struct call *c, json_t *body);
+void tell_rollback(struct call *c, json_t *body);
+void tell_abort(struct call *c, json_t *body);
+void tell_hold(struct call *c, json_t *body);
+void tell_resume(struct call *c, json_t *body);
+void tell_drain(struct call *c, json_t *body);
+void tell_fence(struct call *c, json_t *body);
+void tell_serve(struct call *c, json_t *body);
+void tell_reload(struct call *c, json_t *body);
+
+/* api_read.c */
+void tell_status(struct call *c, json_t *body);
+void tell_app_status(struct call *c, json_t *body);
+void tell_change_get(struct call *c, json_t *body);
+void tell_history(struct call *c, json_t *body);
+void tell_history_verify(struct call *c, json_t *body);
+void tell_release(struct call *c, json_t *body);
+void tell_object(struct call *c, json_t *body);
+void tell_logs(struct call *c, json_t *body);
+void tell_limits(struct call *c, json_t *body);
+void tell_verify(struct call *c, json_t *body);
+
+/* status.c: what is good, bad, ugly or unknown, and why */
+struct tell_status_of {
+	const char *status;
+	char reason[300];
+};
+void tell_part_status(struct tell *t, enum part p, struct tell_status_of *ret);
+void tell_slot_status(struct ship_app *a, uint32_t slot, struct tell_status_of *ret);
+void tell_target_status(struct ship_app *a, const struct ship_target *x, struct tell_status_of *ret);
+void tell_app_status_of(struct ship_app *a, struct tell_status_of *ret);
+json_t *tell_part_json(struct tell *t, enum part p);
+json_t *tell_app_json(struct ship_app *a);
+json_t *tell_unit_json(struct ship_app *a, const struct rollout_unit *u);
+json_t *tell_target_json(struct ship_app *a, const struct ship_target *x);
+
+/* news.c: statuses that changed go to the state; feeds and pages come from there */
+void tell_devices_look(struct tell *t);
+void tell_page(struct call *c, json_t *body);
+void tell_device_page(struct call *c, json_t *body);
+void tell_feed(struct call *c, json_t *body);

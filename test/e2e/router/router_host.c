@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A keeper and a controller in the small, for tests of the router alone:
+ *
+ *	router_host TABLE.txt		prints "port N pid P"
+ *
+ * Orders come in on stdin, one a line, each answered by one line:
+ *
+ *	table		reads TABLE.txt again; answered when every thread has taken it up
+ *	numbers		the counters as JSON
+ *	log		the access log since the last time, as JSON
+ *	kill		SIGKILL for the router, and a new one; answered when it is ready
+ *	beats		how many BEATs came so far
+ *
+ * TABLE.txt, words separated by spaces:
+ *
+ *	threads 2
+ *	limit idle_ms=60000 clients=100
+ *	trust 127.0.0.0/8
+ *	app NAME hosts=a,b paths=/ health=/up hold=1 hold_wait_ms=1000 ...
+ *	target NAME ADDRESS use=drain drain_ms=500		(of the last app)
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/map.h"
+#include "core/table.h"
+#include "route/router.h"
+#include "wire/access.h"
+#include "wire/msg.h"
+#include "wire/ring.h"
+#include "wire/shm.h"
+
+#define APPS 64
+#define TARGETS 64
+#define WORDS 40
+
+static struct {
+	struct loop loop;
+	struct msg_channel ch;
+	struct loop_io input;
+	struct loop_child child;
+	const char *path;
+	uint32_t threads;
+	uint64_t generation;
+	int shm_fd, ring_fd, bell, log_bell, listener, table_fd;
+	struct shm *shm;
+	struct ring *rings;
+	bool ready;
+	uint32_t beats;
+} host;
+
+/* --- the table --- */
+
+static struct table_in_app apps[APPS];
+static struct table_in_target targets[APPS][TARGETS];
+static const char *hosts[APPS][16], *paths[APPS][16];
+static struct table_net trusted[8];
+static struct table_in in;
+
+static uint32_t split(char *list, const char **ret, char *by)
+{
+	uint32_t n = 0;
+	char *save;
+
+	for (char *w = strtok_r(list, by, &save); w && n < WORDS; w = strtok_r(NULL, by, &save))
+		ret[n++] = w;
+	return n;
+}
+
+/* "key=value" sets the field of that name. */
+#define FIELD(of, name)                                                                            \
+	if (!strcmp(word, #name)) {                                                                \
+		(of).name = (__typeof__((of).name))strtoull(value, NULL, 10);                      \
+		return;                                                                            \
+	}
+
+static void set_limit(char *word, char *value)
+{
+	FIELD(in.limits, clients)
+	FIELD(in.limits, header_bytes)
+	FIELD(in.limits, header_count)
+	FIELD(in.limits, header_ms)
+	FIELD(in.limits, idle_ms)
+	FIELD(in.limits, access_log)
+	fprintf(stderr, "no limit is called %s\n", word);
+	exit(2);
+}
+
+static void set_app(struct table_in_app *a, uint32_t i, char *word, char *value)
+{
+	if (!strcmp(word, "hosts")) {
+		a->host_count = split(value, hosts[i], ",");
+		return;
+	}
+	if (!strcmp(word, "paths")) {
+		a->path_count = split(value, paths[i], ",");
+		return;
+	}
+	if (!strcmp(word, "health")) {
+		a->health_path = value;
+		return;
+	}
+	FIELD(a->v, hold)
+	FIELD(a->v, hold_wait_ms)
+	FIELD(a->v, hold_requests)
+	FIELD(a->v, hold_bytes)
+	FIELD(a->v, target_limit)
+	FIELD(a->v, body_max)
+	FIELD(a->v, connect_ms)
+	FIELD(a->v, response_ms)
+	FIELD(a->v, body_ms)
+	FIELD(a->v, tunnel_ms)
+	FIELD(a->v, probe_ms)
+	FIELD(a->v, probe_timeout_ms)
+	FIELD(a->v, rise)
+	FIELD(a->v, fall)
+	FIELD(a->v, retry_unread)
+	fprintf(stderr, "no setting of an app is called %s\n", word);
+	exit(2);
+}
+
+static void set_target(struct table_in_target *g, char *word, char *value)
+{
+	static const char *const uses[USE_COUNT] = {"probe", "serve", "drain", "fence"};
+
+	if (!strcmp(word, "drain_ms"))
+		g->drain_until_ms = clock_ms() + strtoull(value, NULL, 10);
+	for (uint16_t u = 0; u < USE_COUNT; u++)
+		if (!strcmp(word, "use") && !strcmp(value, uses[u]))
+			g->use = u;
+}
+
+/* Slots are given by name and kept, as the controller does. */
+static uint32_t slot_of(const char *name, uint64_t *ret_id)
+{
+	static char names[200][64];
+	uint32_t i = 0;
+
+	while (names[i][0] && strcmp(names[i], name))
+		i++;
+	ensure(i < 199);
+	util_copy(names[i], sizeof(names[i]), name);
+	*ret_id = map_hash(name, strlen(name));
+	host.shm->slot[i].id = *ret_id;
+	return i;
+}
+
+static void read_line(char *line)
+{
+	const char *word[WORDS];
+	uint32_t n = split(line, word, " \t\n"), from = 1;
+	uint32_t i = in.app_count - 1;
+	uint64_t id;
+
+	if (!n || word[0][0] == '#')
+		return;
+	if (!strcmp(word[0], "threads")) {
+		host.threads = (uint32_t)atoi(word[1]);
+		return;
+	}
+	if (!strcmp(word[0], "trust")) {
+		ensure(table_net_parse(word[1], &trusted[in.trusted_count++]));
+		return;
+	}
+	if (!strcmp(word[0], "app")) {
+		static const struct table_app usual = {
+			.hold_wait_ms = 5000, .hold_requests = 1000, .hold_bytes = 16 << 20,
+			.connect_ms = 2000, .response_ms = 30000, .body_ms = 30000, .probe_ms = 1000,
+			.probe_timeout_ms = 1000, .rise = 1, .fall = 2, .retry_unread = 1};
+
+		i = in.app_count++;
+		hosts[i][0] = "*";
+		paths[i][0] = "/";
+		apps[i] = (struct table_in_app){.name = strdup(word[1]), .hosts = hosts[i],
+						.host_count = 1, .paths = paths[i], .path_count = 1,
+						.v = usual, .targets = targets[i]};
+		apps[i].v.slot = slot_of(word[1], &id);
+		from = 2;
+	} else if (!strcmp(word[0], "target")) {
+		struct table_in_target *g = &targets[i][apps[i].target_count++];
+
+		*g = (struct table_in_target){.use = USE_SERVE, .name = strdup(word[1])};
+		g->slot = slot_of(word[1], &g->id);
+		ensure(table_addr_parse(word[2], &g->kind, g->addr, &g->addr_len));
+		from = 3;
+	}
+	for (uint32_t w = from; w < n; w++) {
+		char *key = strdup(word[w]), *value = strchr(key, '=');
+
+		ensure(value);
+		*value++ = '\0';
+		if (word[0][0] == 'l')
+			set_limit(key, value);
+		else if (word[0][0] == 'a')
+			set_app(&apps[i], i, key, value);
+		else
+			set_target(&targets[i][apps[i].target_count - 1], key, value);
+	}
+}
+
+static int make_table(void)
+{
+	CLEANUP_FILE FILE *f = fopen(host.path, "r");
+	CLEANUP_BUF struct buf b = {0};
+	struct err e = {0};
+	char *line = NULL;
+	size_t cap = 0;
+	int fd;
+
+	ensure(f);
+	in = (struct table_in){.apps = apps, .trusted = trusted,
+			       .limits = {.clients = 10000, .header_bytes = 16384,
+					  .header_count = 100, .header_ms = 10000,
+					  .idle_ms = 60000, .access_log = 1}};
+	while (getline(&line, &cap, f) > 0)
+		read_line(line); /* words are cut out of it and copied; a test leaks nothing much */
+	free(line);
+	if (table_build(&in, ++host.generation, &b, &e) < 0) {
+		fprintf(stderr, "%s\n", e.msg);
+		exit(2);
+	}
+	fd = memfd_create("table", MFD_CLOEXEC);
+	ensure(fd >= 0 && write(fd, b.data, b.len) == (ssize_t)b.len);
+	return fd;
+}
+
+/* --- the router --- */
+
+static void start_router(void);
+
+static void on_msg(struct msg_channel *ch, struct msg *m)
+{
+	(void)ch;
+	host.ready |= m->type == MSG_READY;
+	host.beats += m->type == MSG_BEAT;
+}
+
+static void on_end(struct msg_channel *ch, const char *reason)
+{
+	(void)ch, (void)reason;
+}
+
+static void on_exit_of_router(struct loop_child *child, int status)
+{
+	(void)child;
+	fprintf(stderr, "router ended: %d\n", status);
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+		exit(1);
+}
+
+static void send_table(void)
+{
+	struct msg_table body = {host.generation};
+
+	msg_send(&host.ch, MSG_TABLE, &body, NULL, 0, &host.table_fd, 1);
+}
+
+static void start_router(void)
+{
+	struct msg_shared shared = {host.threads, (uint32_t)-1, (uint32_t)-1, (uint32_t)getpid()};
+	struct msg_listener listener = {.id = 1, .kind = LISTEN_USERS};
+	int fds[] = {host.shm_fd, host.bell, host.log_bell, host.ring_fd}, pair[2];
+	pid_t pid;
+
+	ensure(msg_pair(pair) == 0);
+	pid = fork();
+	if (pid == 0) {
+		char *argv[] = {"router", NULL};
+		int fd = dup2(pair[1], 100);
+
+		for (int i = 3; i < 100; i++)
+			close(i);
+		dup2(fd, MSG_CHANNEL_FD);
+		close(fd);
+		exit(router_main(1, argv));
+	}
+	close(pair[1]);
+	host.ready = false;
+	host.ch.on_msg = on_msg;
+	host.ch.on_end = on_end;
+	host.child.on_exit = on_exit_of_router;
+	ensure(loop_child_add(&host.loop, &host.child, pid) == 0);
+	ensure(msg_channel_open(&host.ch, &host.loop, pair[0]) == 0);
+	msg_send(&host.ch, MSG_SHARED, &shared, NULL, 0, fds, 4);
+	msg_send(&host.ch, MSG_LISTENER, &listener, NULL, 0, &host.listener, 1);
+	send_table();
+	while (!host.ready)
+		loop_turn(&host.loop, -1);
+}
+
+static bool all_took(void)
+{
+	for (uint32_t i = 0; i < host.threads; i++)
+		if (shm_get(&host.shm->thread[i].generation) < host.generation)
+			return false;
+	return true;
+}
+
+static void swap_table(void)
+{
+	close(host.table_fd);
+	host.table_fd = make_table();
+	send_table();
+	while (!all_took())
+		loop_turn(&host.loop, 1);
+}
+
+/* --- what is asked --- */
+
+static void print_slot(const char *name, uint32_t slot, const char **comma)
+{
+	struct shm_sum s;
+
+	shm_sum_slot(host.shm, slot, &s);
+	printf("%s\"%s\": {\"state\": %u, \"passed\": %llu", *comma, name,
+	       host.shm->slot[slot].state, (unsigned long long)host.shm->slot[slot].passed);
+#define X(n, what) printf(", \"" #n "\": %llu", (unsigned long long)s.n);
+	COUNT_TABLE(X)
+#undef X
+	printf(", \"inflight\": %lld, \"waiting\": %lld, \"waiting_bytes\": %lld, \"tunnels\": %lld}",
+	       (long long)s.inflight, (long long)s.waiting, (long long)s.waiting_bytes,
+	       (long long)s.tunnels);
+	*comma = ", ";
+}
+
+static void print_numbers(void)
+{
+	const char *comma = "{";
+	static uint64_t rung;
+	uint64_t bells = 0, id;
+
+	for (uint32_t i = 0; i < in.app_count; i++) {
+		print_slot(apps[i].name, slot_of(apps[i].name, &id), &comma);
+		for (uint32_t j = 0; j < apps[i].target_count; j++)
+			print_slot(targets[i][j].name, targets[i][j].slot, &comma);
+	}
+#define X(n, what)                                                                                 \
+	{                                                                                          \
+		uint64_t sum = 0;                                                                  \
+                                                                                                   \
+		for (uint32_t t = 0; t < host.threads; t++)                                        \
+			sum += shm_get(&host.shm->thread[t].n);                                    \
+		printf(", \"" #n "\": %llu", (unsigned long long)sum);                             \
+	}
+	THREAD_COUNT_TABLE(X)
+#undef X
+	if (read(host.bell, &bells, sizeof(bells)) < 0)
+		bells = 0;
+	rung += bells;
+	printf(", \"bells\": %llu}\n", (unsigned long long)rung);
+}
+
+static void print_log(void)
+{
+	const char *comma = "";
+
+	printf("[");
+	for (uint32_t t = 0; t < host.threads; t++) {
+		const char *p;
+		uint32_t len;
+
+		while ((p = ring_next(&host.rings[t], &len))) {
+			static const char *const names[] = {"method", "host", "path", "app",
+							    "target", "client", "id", "agent"};
+			struct access_record rec;
+			const uint16_t *n = &rec.method_len;
+
+			memcpy(&rec, p, sizeof(rec));
+			printf("%s{\"status\": %u, \"end\": %u, \"tries\": %u, \"bytes_in\": %llu, "
+			       "\"bytes_out\": %llu, \"wall_us\": %llu, \"total_us\": %u",
+			       comma, rec.status, rec.end, rec.tries,
+			       (unsigned long long)rec.bytes_in, (unsigned long long)rec.bytes_out,
+			       (unsigned long long)rec.wall_us, rec.total_us);
+			p += sizeof(rec);
+			for (size_t i = 0; i < ARRAY_LEN(names); p += n[i++])
+				printf(", \"%s\": \"%.*s\"", names[i], n[i], p);
+			printf("}");
+			comma = ", ";
+		}
+	}
+	printf("]\n");
+}
+
+static void on_input(struct loop_io *io, uint32_t events)
+{
+	char line[256];
+
+	(void)io, (void)events;
+	if (!fgets(line, sizeof(line), stdin))
+		exit(0);
+	if (!strcmp(line, "table\n")) {
+		swap_table();
+		printf("ok\n");
+	} else if (!strcmp(line, "numbers\n")) {
+		print_numbers();
+	} else if (!strcmp(line, "log\n")) {
+		print_log();
+	} else if (!strcmp(line, "beats\n")) {
+		printf("%u\n", host.beats);
+	} else if (!strcmp(line, "kill\n")) {
+		kill(host.child.pid, SIGKILL);
+		while (host.child.pid)
+			loop_turn(&host.loop, -1);
+		msg_channel_close(&host.ch);
+		start_router();
+		printf("%d\n", host.child.pid);
+	}
+	fflush(stdout);
+}
+
+static int listen_somewhere(uint16_t *ret_port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	ensure(fd >= 0 && bind(fd, (void *)&a, len) == 0 && listen(fd, 1024) == 0);
+	ensure(getsockname(fd, (void *)&a, &len) == 0);
+	*ret_port = ntohs(a.sin_port);
+	return fd;
+}
+
+int main(int argc, char **argv)
+{
+	uint16_t port;
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s TABLE.txt\n", argv[0]);
+		return 2;
+	}
+	setvbuf(stdin, NULL, _IONBF, 0);
+	host.path = argv[1];
+	host.threads = 2;
+	host.shm_fd = shm_create(SHM_THREADS);
+	host.shm = shm_map(host.shm_fd);
+	ensure(host.shm && loop_init(&host.loop) == 0);
+	host.listener = listen_somewhere(&port);
+	host.bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	host.log_bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	host.table_fd = make_table();
+	host.ring_fd = ring_create(host.threads);
+	host.rings = ring_map(host.ring_fd, host.threads);
+	ensure(host.rings);
+	start_router();
+	host.input.on_ready = on_input;
+	ensure(loop_io_add(&host.loop, &host.input, STDIN_FILENO, EPOLLIN) == 0);
+	printf("port %u pid %d\n", port, host.child.pid);
+	fflush(stdout);
+	loop_run(&host.loop);
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The rules. They look at what really is in the model's world (processes, the
+ * router's table, executions), not at what the code under test believes, and they
+ * count for themselves.
+ *
+ *	to a target only when it serves and is not known to be down      check_send()
+ *	no unit started twice, versions that must not mix do not         check_spawn()
+ *	nothing inside a unit is cut before its drain is over            check_stop()
+ *	capacity does not fall because of us                             check_table()
+ *	rollback and abort are taken in every phase, the way back is kept  check_step()
+ *	back-off: never nothing, never without end                       check_pause()
+ *	the waiting room: bounded, and nobody waits who need not         check_room()
+ *	nothing is done that is not saved                                check_order_saved()
+ *	one end for each beginning                                       store.c
+ *	a POST is executed at most once                                  clients.c
+ */
+#include "sim.h"
+
+#define LAG_MS 30000 /* a hung router or controller sees this late what became of a process */
+
+static bool is_able(struct sim *s, uint64_t id)
+{
+	const struct proc *p = proc_of(s, id);
+
+	return p && p->up && !p->hung && !p->flapping;
+}
+
+static bool was_able(struct sim *s, uint64_t id)
+{
+	return s->last_up[id] && s->now - s->last_up[id] <= LAG_MS;
+}
+
+static const struct rollout_unit *unit_in(const struct rollout *r, uint64_t id)
+{
+	for (uint32_t i = 0; i < r->unit_count; i++)
+		if (r->units[i].id == id)
+			return &r->units[i];
+	return NULL;
+}
+
+/* What is not saved must not be done: the next controller would know nothing of it. */
+void check_order_saved(struct sim *s, uint32_t app, const struct rollout_unit *u)
+{
+	const struct rollout_unit *saved = unit_in(&s->store.app[app].r, u->id);
+
+	if (!saved || saved->stop != u->stop || !rollout_same(saved->version, u->version))
+		sim_broken(s, "unit %llu is told to %s, and that is not saved",
+			   (unsigned long long)u->id, u->stop ? "end" : "start");
+}
+
+static void check_order(struct sim *s, uint32_t app, const struct rollout *before,
+			const struct rollout *after, const struct rollout_event *ev)
+{
+	const struct rollout_result *res = &s->ctl.result;
+	struct rollout_version goal = rollout_goal(after);
+
+	if (ev->type == ROLLOUT_ABORT && before->phase != ROLLOUT_IDLE && !before->undoing &&
+	    !rollout_same(goal, before->from))
+		sim_broken(s, "app %u: an abort in %s does not lead back", app,
+			   rollout_phase_name(before->phase));
+	if (ev->type == ROLLOUT_ROLLBACK && after->change != ev->change && res->ended != ev->change)
+		sim_broken(s, "app %u: a rollback in %s was not begun", app,
+			   rollout_phase_name(before->phase));
+	if (ev->type == ROLLOUT_ROLLBACK && !after->undoing && !rollout_same(goal, ev->version))
+		sim_broken(s, "app %u: a rollback in %s leads elsewhere", app,
+			   rollout_phase_name(before->phase));
+	if (before->change && after->change != before->change && res->ended != before->change)
+		sim_broken(s, "app %u: change %llu vanished", app,
+			   (unsigned long long)before->change);
+}
+
+void check_step(struct sim *s, uint32_t app, const struct rollout *before,
+		const struct rollout *after, const struct rollout_event *ev)
+{
+	const char *wrong = rollout_check(after);
+
+	if (wrong)
+		sim_broken(s, "app %u: %s", app, wrong);
+	if (after->hold && after->phase != ROLLOUT_EMPTY && after->phase != ROLLOUT_FILL)
+		sim_broken(s, "app %u: held in %s", app, rollout_phase_name(after->phase));
+	check_order(s, app, before, after, ev);
+	if ((after->phase != ROLLOUT_SWITCH && after->phase != ROLLOUT_BAKE) || after->undoing ||
+	    after->direct || before->change != after->change)
+		return;
+	for (uint32_t i = 0; i < before->unit_count; i++) {
+		const struct rollout_unit *u = &before->units[i], *now = unit_in(after, u->id);
+
+		if (!u->stop && rollout_same(u->version, after->from) && (!now || now->stop))
+			sim_broken(s, "app %u: unit %llu was needed for the way back", app,
+				   (unsigned long long)u->id);
+	}
+}
+
+/* Two tables in a row: what serves after, of what is there to serve at all. */
+void check_table(struct sim *s, const struct sim_table *before, const struct sim_table *after)
+{
+	for (uint32_t a = 0; a < s->o.apps; a++) {
+		const struct rollout *r = &s->ctl.app[a].r;
+		uint32_t was = 0, is = 0, wanted = s->ctl.wanted_least[a];
+
+		if (after->app[a].hold || !rollout_goal(r).release)
+			continue;
+		for (uint32_t i = 0; i < before->app[a].len; i++) {
+			const struct sim_target *t = &before->app[a].t[i];
+
+			was += t->use == USE_SERVE && t->slot <= wanted && is_able(s, t->id) &&
+			       s->numbers.state[t->id] == HEALTH_UP;
+		}
+		for (uint32_t i = 0; i < after->app[a].len; i++) {
+			const struct sim_target *t = &after->app[a].t[i];
+
+			is += t->use == USE_SERVE && was_able(s, t->id);
+		}
+		if (is < MIN(was, wanted))
+			sim_broken(s, "app %u: %u of %u could serve, now %u, because of us", a, was,
+				   wanted, is);
+	}
+}
+
+void check_spawn(struct sim *s, uint32_t app, uint32_t release, uint64_t unit)
+{
+	for (uint32_t i = 0; i < SIM_PROCS; i++) {
+		const struct proc *p = &s->proc[i];
+
+		if (p->pid && p->unit == unit)
+			sim_broken(s, "unit %llu runs twice", (unsigned long long)unit);
+		if (p->pid && p->app == app && p->release != release &&
+		    s->app[app].rules.never_mixed)
+			sim_broken(s, "app %u: @%u starts while @%u runs, and they must not mix",
+				   app, release, p->release);
+	}
+}
+
+void check_stop(struct sim *s, const struct inst *in)
+{
+	const struct rt_target *t = NULL;
+
+	if (s->part[P_ROUTER].up)
+		t = router_target(s, in->app, in->id);
+	if (!t)
+		return;
+	if (t->use == USE_SERVE)
+		sim_broken(s, "unit %llu is stopped while it serves", (unsigned long long)in->id);
+	if (t->outstanding && s->now < t->until_ms)
+		sim_broken(s,
+			   "unit %llu is stopped with %u requests inside, before its drain is over",
+			   (unsigned long long)in->id, t->outstanding);
+}
+
+void check_send(struct sim *s, const struct request *q, const struct rt_target *t)
+{
+	const struct app *a = &s->app[q->app];
+	const struct rt_app *ra = &s->router.app[q->app];
+	const struct inst *in = keeper_find(s, t->id);
+	unsigned long long id = t->id;
+
+	if (t->use != USE_SERVE)
+		sim_broken(s, "a request to unit %llu, which does not serve", id);
+	if (in && in->stopping)
+		sim_broken(s, "a request to unit %llu, which was told to end", id);
+	if (t->fails_in_row >= a->fall)
+		sim_broken(s, "a request to unit %llu, which failed %u probes in a row", id,
+			   t->fails_in_row);
+	if (a->target_limit && t->outstanding >= a->target_limit)
+		sim_broken(s, "a request to unit %llu beyond its limit", id);
+	if (ra->order)
+		sim_broken(s, "a request passed although app %u is held", q->app);
+	for (uint32_t i = 0; t->passes == 0 && i < ra->len; i++) {
+		const struct rt_target *o = &ra->t[i];
+		bool tried = false;
+
+		for (uint32_t j = 0; j < q->tried_len; j++)
+			tried |= q->tried[j] == o->id;
+		if (o->use == USE_SERVE && o->passes && o->health.state == HEALTH_UP && !tried)
+			sim_broken(s,
+				   "a request to unit %llu, which nobody looked at, though %llu "
+				   "is up",
+				   id, (unsigned long long)o->id);
+	}
+}
+
+void check_pause(struct sim *s, const struct supervise_rule *rule, uint32_t ends_before,
+		 uint64_t ran_ms, uint64_t pause)
+{
+	uint64_t want = rule->first_ms;
+
+	if (ran_ms >= rule->healthy_ms || ends_before < rule->free_ends)
+		want = 0;
+	else
+		for (uint32_t i = rule->free_ends; i < ends_before && want < rule->max_ms; i++)
+			want *= 2;
+	want = MIN(want, rule->max_ms);
+	if (pause > want || pause < want - want / 4)
+		sim_broken(s, "a pause of %llu ms after %u quick ends and %llu ms: expected %llu",
+			   (unsigned long long)pause, ends_before, (unsigned long long)ran_ms,
+			   (unsigned long long)want);
+}
+
+static void check_waiting(struct sim *s, uint32_t app)
+{
+	const struct rt_app *ra = &s->router.app[app];
+	uint64_t bytes = 0, slack = MAX(s->part[P_ROUTER].hung_until, s->part[P_ROUTER].resumed_ms);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < s->request_top; i++) {
+		const struct request *q = &s->request[i];
+
+		if (q->state != R_WAITING || q->app != app)
+			continue;
+		n++;
+		bytes += q->bytes;
+		if (s->now > MAX(q->until_ms, slack) + 1)
+			sim_broken(s, "request %u waits beyond its time", q->serial);
+	}
+	if (n != ra->waiting || bytes != ra->waiting_bytes)
+		sim_broken(s, "app %u: %u wait with %llu bytes, the room counts %u with %llu", app,
+			   n, (unsigned long long)bytes, ra->waiting,
+			   (unsigned long long)ra->waiting_bytes);
+	if (n > s->app[app].limits.requests || bytes > s->app[app].limits.bytes)
+		sim_broken(s, "app %u: the waiting room holds more than is allowed", app);
+}
+
+void check_room(struct sim *s, uint32_t app)
+{
+	struct rt_app *ra = &s->router.app[app];
+	uint32_t at, turn = ra->turn;
+
+	if (!ra->waiting || s->now < s->part[P_ROUTER].hung_until)
+		return;
+	if (s->events % 8 == 0)
+		check_waiting(s, app);
+	if (ra->head == SIM_NONE || !hold_may_pass(&ra->hold, ra->inside) || ra->order)
+		return;
+	if (router_pick(s, app, &s->request[ra->head], &at) == BALANCE_PICKED)
+		sim_broken(s, "app %u: request %u waits, and need not", app,
+			   s->request[ra->head].serial);
+	ra->turn = turn;
+}
+
+/* --- at rest --- */
+
+static bool unit_rests(struct sim *s, uint32_t app, const struct rollout_unit *u, char *why,
+		       size_t size)
+{
+	const struct inst *in = keeper_find(s, u->id);
+	const struct rt_target *t = router_target(s, app, u->id);
+	unsigned long long id = u->id;
+
+	if (!in || in->stopping || !rollout_same(in->version, u->version)) {
+		snprintf(why, size, "unit %llu is wanted and not run", id);
+		return false;
+	}
+	if (u->use != USE_SERVE || !t || t->use != USE_SERVE) {
+		snprintf(why, size, "unit %llu is established and does not serve", id);
+		return false;
+	}
+	if (u->version.release <= SIM_GOOD && (!is_able(s, id) || t->health.state != HEALTH_UP)) {
+		snprintf(why, size, "unit %llu is not up", id);
+		return false;
+	}
+	return true;
+}
+
+static bool app_rests(struct sim *s, uint32_t app, char *why, size_t size)
+{
+	const struct rollout *r = &s->store.app[app].r;
+	uint32_t wanted = r->current.release ? s->app[app].rules.instances : 0;
+
+	if (r->phase != ROLLOUT_IDLE) {
+		snprintf(why, size, "app %u is in %s%s", app, rollout_phase_name(r->phase),
+			 r->undoing ? ", undoing" : "");
+		return false;
+	}
+	if (r->unit_count != wanted) {
+		snprintf(why, size, "app %u has %u units of %u", app, r->unit_count, wanted);
+		return false;
+	}
+	if (s->app[app].expect && r->current.release != s->app[app].expect) {
+		snprintf(why, size, "app %u has @%u, @%u was ordered", app, r->current.release,
+			 s->app[app].expect);
+		return false;
+	}
+	for (uint32_t i = 0; i < r->unit_count; i++)
+		if (!unit_rests(s, app, &r->units[i], why, size))
+			return false;
+	if (s->router.app[app].waiting && s->now > s->arrive_until + s->app[app].limits.wait_ms) {
+		snprintf(why, size, "requests wait in app %u", app);
+		return false;
+	}
+	return true;
+}
+
+bool check_quiet(struct sim *s, char *why, size_t size)
+{
+	uint32_t units = 0, live = 0, with_process = 0;
+
+	if (!s->part[P_CONTROLLER].up || !s->part[P_ROUTER].up || s->now <= s->arrive_until) {
+		snprintf(why, size, "something is still to come");
+		return false;
+	}
+	for (uint32_t i = 0; i < s->o.apps; i++) {
+		if (!app_rests(s, i, why, size))
+			return false;
+		units += s->store.app[i].r.unit_count;
+	}
+	for (uint32_t i = 0; i < SIM_PROCS; i++)
+		live += s->proc[i].pid != 0;
+	for (uint32_t i = 0; i < s->keeper.len; i++)
+		with_process += s->keeper.inst[i].pid != 0;
+	if (s->keeper.len != units || live != with_process) {
+		snprintf(why, size, "%u units are wanted, the keeper has %u, %u processes live",
+			 units, s->keeper.len, live);
+		return false;
+	}
+	for (uint32_t i = 1; i < SIM_CHANGES; i++)
+		if (s->store.change[i].begun != s->store.change[i].ended) {
+			snprintf(why, size, "change %u began and never ended", i);
+			return false;
+		}
+	return true;
+}
