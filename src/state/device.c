@@ -83,22 +83,29 @@ static int compare(struct state *s, const char *id, const char *status, const ch
 	return r;
 }
 
-/* The number and time of the next change; -ERR_LIMIT when a new device would be one too many. */
-static int next_change(struct state *s, enum state_sql how, const char *id, uint64_t *us,
-		       uint64_t *ret_seq, struct err *e)
+/* Asked before anything is written: one device too many must not spoil the group in which the
+ * others are recorded. */
+static int check_room(struct state *s, const char *id, struct err *e)
 {
-	uint64_t last_us, seq, devices;
+	uint64_t devices;
+	int r = state_counter_get(s, "device", &devices, e);
+
+	if (r < 0 || devices < STATE_DEVICES_MAX)
+		return r;
+	s->devices_refused++;
+	return err_set(e, ERR_LIMIT, "'%s' would be one more than %d devices", id,
+		       STATE_DEVICES_MAX);
+}
+
+/* The number and time of the next change. */
+static int next_change(struct state *s, uint64_t *us, uint64_t *ret_seq, struct err *e)
+{
+	uint64_t last_us, seq;
 	int r;
 
-	if ((r = state_counter_get(s, "device", &devices, e)) < 0 ||
-	    (r = state_counter_get(s, "device_us", &last_us, e)) < 0 ||
+	if ((r = state_counter_get(s, "device_us", &last_us, e)) < 0 ||
 	    (r = state_counter_get(s, "device_seq", &seq, e)) < 0)
 		return r;
-	if (how == SQL_DEVICE_ADD && devices >= STATE_DEVICES_MAX) {
-		s->devices_refused++;
-		return err_set(e, ERR_LIMIT, "'%s' would be one more than %d devices", id,
-			       STATE_DEVICES_MAX);
-	}
 	*us = MAX(*us, last_us + 1);
 	*ret_seq = seq + 1;
 	if ((r = state_counter_set(s, "device_us", *us, e)) < 0)
@@ -128,6 +135,8 @@ int state_device_put(struct state *s, const char *id, const char *app, const cha
 	r = compare(s, id, status, cut, &how, e);
 	if (r != 0)
 		return MIN(r, 0);
+	if (how == SQL_DEVICE_ADD && (r = check_room(s, id, e)) < 0)
+		return r;
 	text = body ? json_dumps(body, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY)
 		    : util_strdup("{}");
 	if (!text || strlen(text) > STATE_BODY_MAX)
@@ -137,7 +146,7 @@ int state_device_put(struct state *s, const char *id, const char *app, const cha
 	r = state_write_begin(s, e);
 	if (r < 0)
 		return r;
-	r = next_change(s, how, id, &us, &seq, e);
+	r = next_change(s, &us, &seq, e);
 	if (r == 0) {
 		q = state_sql(s, how);
 		state_bind_text(q, 1, id);

@@ -118,7 +118,8 @@ struct state_device {
 };
 
 /* Records a status when it differs (in status or reason) from what is stored; *ret_changed tells.
- * A reason that is too long is cut; anything else that is too long or not UTF-8 is -ERR_INPUT. */
+ * A reason that is too long is cut; anything else that is too long or not UTF-8 is -ERR_INPUT.
+ * -ERR_INPUT and -ERR_LIMIT do not spoil a group: the statuses of others are still recorded. */
 int state_device_put(struct state *s, const char *id, const char *app, const char *status,
 		     const char *reason, json_t *body, uint64_t wall_ms, bool *ret_changed,
 		     struct err *e);

@@ -539,6 +539,20 @@ static void a_device_that_makes_no_sense_is_refused(void **unused)
 	assert_int_equal(state_device_put(state, id, "", "good", "", NULL, T0, NULL, &e), 0);
 }
 
+static void a_device_that_is_refused_does_not_keep_the_others_from_being_recorded(void **unused)
+{
+	CLEANUP_BUF struct buf b = {0};
+
+	assert_int_equal(state_begin(state, NULL), 0);
+	put_device("a", "good", "", T0);
+	assert_int_equal(state_device_put(state, "", "", "good", "", NULL, T0, NULL, NULL),
+			 -ERR_INPUT);
+	put_device("b", "good", "", T0);
+	assert_int_equal(state_commit(state, NULL), 0);
+	assert_non_null(strstr(devices(&b, NULL), "b good"));
+	assert_non_null(strstr(devices(&b, NULL), "a good"));
+}
+
 static void one_device_more_than_the_bound_is_refused_and_counted(void **unused)
 {
 	struct state_usage u;
@@ -553,10 +567,15 @@ static void one_device_more_than_the_bound_is_refused_and_counted(void **unused)
 	assert_int_equal(state_commit(state, NULL), 0);
 	assert_int_equal(state_device_put(state, "more", "", "good", "", NULL, T0, NULL, NULL),
 			 -ERR_LIMIT);
+	/* in a group too, and the others of the group are recorded */
+	assert_int_equal(state_begin(state, NULL), 0);
+	assert_int_equal(state_device_put(state, "more", "", "good", "", NULL, T0, NULL, NULL),
+			 -ERR_LIMIT);
 	assert_int_equal(state_device_put(state, "7", "", "bad", "", NULL, T0, NULL, NULL), 0);
+	assert_int_equal(state_commit(state, NULL), 0);
 	assert_int_equal(state_usage(state, &u, NULL), 0);
 	assert_int_equal(u.devices, STATE_DEVICES_MAX);
-	assert_int_equal(u.devices_refused, 1);
+	assert_int_equal(u.devices_refused, 2);
 }
 
 /* --- opening --- */
@@ -666,6 +685,7 @@ int main(void)
 	    T(no_two_changes_have_the_same_time_even_when_the_clock_goes_back),
 	    T(a_long_reason_is_cut_at_a_character),
 	    T(a_device_that_makes_no_sense_is_refused),
+	    T(a_device_that_is_refused_does_not_keep_the_others_from_being_recorded),
 	    T(one_device_more_than_the_bound_is_refused_and_counted),
 	    T(a_second_process_on_the_same_state_is_refused),
 	    T(a_database_of_a_newer_version_is_refused),
