@@ -255,7 +255,7 @@ struct ship_change *ship_change_load(json_t *o)
 			  json_string_value(json_array_get(step, 0)) ?: "");
 		c->steps[i].at_ms = number_at(step, 1);
 		c->steps[i].ms = number_at(step, 2);
-		c->step_count++;
+		c->told = ++c->step_count;
 	}
 	c->receipt = (struct ship_receipt){number_at(r, 0), number_at(r, 1), number_at(r, 2),
 					   number_at(r, 3), number_at(r, 4), number_at(r, 5),

@@ -78,6 +78,7 @@ struct ship_change {
 	struct ship_receipt receipt; /* once ended */
 	struct ship_step *steps;
 	uint32_t step_count, steps_dropped;
+	uint32_t told; /* steps that followers have seen */
 };
 
 /* An instance, beside its unit in the rollout. */

@@ -87,14 +87,14 @@ static void note_end(struct ship_app *a, const struct rollout_result *result)
 	to->established_ms = clock_wall_ms();
 }
 
-static void tell(struct ship_app *a, uint32_t steps_before, bool ended)
+static void tell(struct ship_app *a, bool ended)
 {
 	struct ship_ops *ops = &a->ship->ops;
 
 	if (!ops->on_change || !a->change)
 		return;
-	for (uint32_t i = steps_before; i < a->change->step_count; i++)
-		ops->on_change(ops->arg, a, &a->change->steps[i]);
+	for (; a->change->told < a->change->step_count; a->change->told++)
+		ops->on_change(ops->arg, a, &a->change->steps[a->change->told]);
 	if (ended)
 		ops->on_change(ops->arg, a, NULL);
 }
@@ -176,7 +176,7 @@ void ship_app_step(struct ship_app *a, const struct rollout_event *ev)
 	json_decref(record);
 	ship_units_sync(a);
 	ship_table_dirty(s);
-	tell(a, steps_before, ended);
+	tell(a, ended);
 	if (ended) {
 		log_info("change.end", "app=%s change=%llu outcome=%s reason=\"%s\"", a->name,
 			 (unsigned long long)a->change->number, a->change->outcome, a->change->reason);

@@ -7,28 +7,35 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "wire/ring.h"
 
 #define LOG_TAIL_BYTES (1u << 20)
 #define LOG_POLL_MS 250
 #define HISTORY_LIMIT 1000
+#define VERIFY_PORTION 10000
 
-void tell_status(struct call *c, json_t *body)
+json_t *tell_status_json(struct tell *t)
 {
-	struct ship *s = c->t->ship;
+	struct ship *s = t->ship;
 	json_t *parts = json_array(), *apps = json_array();
 	struct ship_app *a;
 
 	for (enum part p = 0; p < PART_COUNT; p++)
-		json_array_append_new(parts, tell_part_json(c->t, p));
+		json_array_append_new(parts, tell_part_json(t, p));
 	LIST_EACH (a, &s->apps, link)
 		if (a->conf)
 			json_array_append_new(apps, tell_app_json(a));
-	tell_answer_json(c, 200, json_pack("{s:{s:s, s:s, s:i}, s:o, s:o}", "upstate", "version",
-					   UPSTATE_VERSION, "state", s->dir, "keeper",
-					   (int)s->parts[PART_KEEPER].pid, "parts", parts, "apps", apps));
+	return json_pack("{s:{s:s, s:s, s:i}, s:o, s:o}", "upstate", "version", UPSTATE_VERSION, "state",
+			 s->dir, "keeper", (int)s->parts[PART_KEEPER].pid, "parts", parts, "apps", apps);
+}
+
+void tell_status(struct call *c, json_t *body)
+{
+	tell_answer_json(c, 200, tell_status_json(c->t));
 }
 
 void tell_app_status(struct call *c, json_t *body)
@@ -65,7 +72,7 @@ static void follow(struct call *c, struct ship_app *a)
 		return;
 	}
 	server_begin(c->r, 200, "application/x-ndjson");
-	for (uint32_t i = 0; i < a->change->step_count; i++) {
+	for (uint32_t i = 0; i < a->change->told; i++) {
 		CLEANUP_FREE char *text = NULL;
 		json_t *o = json_pack("{s:s, s:I}", "step", a->change->steps[i].name, "ms",
 				      (json_int_t)a->change->steps[i].ms);
@@ -80,28 +87,41 @@ static void follow(struct call *c, struct ship_app *a)
 	c->t->follower_count++;
 }
 
+json_t *tell_find_change(struct tell *t, uint64_t number, struct err *e)
+{
+	struct find_change f = {number, NULL};
+	struct ship_app *a;
+
+	LIST_EACH (a, &t->ship->apps, link)
+		if (a->change && a->change->number == number)
+			return ship_change_json(a, a->change);
+	if (state_history_read(t->ship->state, NULL, 0, 0, UINT32_MAX, false, look_for_change, &f, e) < 0)
+		return NULL;
+	if (!f.found)
+		err_set(e, ERR_NOT_FOUND, "there is no change %llu", (unsigned long long)number);
+	return f.found;
+}
+
 void tell_change_get(struct call *c, json_t *body)
 {
-	struct find_change f = {strtoull(c->arg[0], NULL, 10), NULL};
+	uint64_t number = strtoull(c->arg[0], NULL, 10);
 	char wants[8];
 	struct ship_app *a;
+	json_t *found;
 	struct err e;
 
-	LIST_EACH (a, &c->t->ship->apps, link) {
-		if (!a->change || a->change->number != f.number)
-			continue;
-		if (!a->change->ended_ms && server_param(c->r, "follow", wants, sizeof(wants)) &&
-		    wants[0] == '1')
-			follow(c, a);
-		else
-			tell_answer_json(c, 200, ship_change_json(a, a->change));
-		return;
+	if (server_param(c->r, "follow", wants, sizeof(wants)) && wants[0] == '1') {
+		LIST_EACH (a, &c->t->ship->apps, link) {
+			if (a->change && a->change->number == number && !a->change->ended_ms) {
+				follow(c, a);
+				return;
+			}
+		}
 	}
-	if (state_history_read(c->t->ship->state, NULL, 0, 0, UINT32_MAX, false, look_for_change, &f, &e) < 0)
-		tell_answer_err(c, &e);
-	else if (f.found)
-		tell_answer_json(c, 200, f.found);
-	else if (err_set(&e, ERR_NOT_FOUND, "there is no change '%s'", c->arg[0]) < 0)
+	found = tell_find_change(c->t, number, &e);
+	if (found)
+		tell_answer_json(c, 200, found);
+	else
 		tell_answer_err(c, &e);
 }
 
@@ -184,18 +204,26 @@ void tell_history(struct call *c, json_t *body)
 	tell_answer_json(c, 200, TAKE(o));
 }
 
+/* In portions: a long chain must not keep the controller from everything else. */
+static void verify_more(struct loop_timer *t)
+{
+	struct call *c = container_of(t, struct call, tail);
+	struct err e;
+	int r = state_history_verify_some(c->t->ship->state, &c->verify, VERIFY_PORTION, &e);
+
+	if (r < 0)
+		tell_answer_err(c, &e);
+	else if (r > 0)
+		loop_timer_set(c->t->ship->loop, t, c->t->ship->loop->now_ms);
+	else
+		tell_answer_json(c, 200, json_pack("{s:I, s:s}", "records", (json_int_t)c->verify.seq,
+						   "head", c->verify.hash));
+}
+
 void tell_history_verify(struct call *c, json_t *body)
 {
-	uint64_t records = 0, seq;
-	char hash[STATE_HASH];
-	struct err e;
-
-	if (state_history_verify(c->t->ship->state, &records, &e) < 0 ||
-	    state_history_head(c->t->ship->state, &seq, hash, &e) < 0)
-		tell_answer_err(c, &e);
-	else
-		tell_answer_json(c, 200, json_pack("{s:I, s:s}", "records", (json_int_t)records, "head",
-						   hash));
+	c->tail.on_time = verify_more;
+	loop_timer_set(c->t->ship->loop, &c->tail, c->t->ship->loop->now_ms);
 }
 
 void tell_release(struct call *c, json_t *body)
@@ -324,9 +352,12 @@ void tell_limits(struct call *c, json_t *body)
 {
 	struct ship *s = c->t->ship;
 	json_t *list = json_array();
-	uint64_t clients = 0, refused = 0, failed = 0, written = 0, dropped = 0, memory = 0, calls = 0,
+	uint64_t clients = 0, refused = 0, failed = 0, dropped = 0, memory = 0, calls = 0,
 		 calls_refused = 0;
 	struct ship_app *a;
+	struct rlimit files;
+	struct state_usage usage;
+	struct err e;
 
 	for (uint32_t i = 0; i < s->shm->threads; i++) {
 		const struct shm_thread *x = &s->shm->thread[i];
@@ -334,7 +365,6 @@ void tell_limits(struct call *c, json_t *body)
 		clients += shm_get(&x->clients);
 		refused += shm_get(&x->clients_refused);
 		failed += shm_get(&x->accept_failed);
-		written += shm_get(&x->log_written);
 		dropped += shm_get(&x->log_dropped);
 		memory += shm_get(&x->no_memory);
 	}
@@ -345,9 +375,11 @@ void tell_limits(struct call *c, json_t *body)
 		calls_refused += n;
 	}
 	limit(list, "clients", "connections of users", s->conf->clients, clients, refused);
-	limit(list, "descriptors", "connections not accepted for want of them", 0, 0, failed);
+	getrlimit(RLIMIT_NOFILE, &files);
+	limit(list, "descriptors", "of the router (used: clients alone)", files.rlim_cur, clients, failed);
 	limit(list, "memory", "requests failed for want of it", 0, 0, memory);
-	limit(list, "log.ring", "access log records (used: written)", 0, written, dropped);
+	limit(list, "log.ring", "bytes of records on their way to the log, each thread", RING_BYTES, 0,
+	      dropped);
 	limit(list, "api.connections", "connections to API and pages",
 	      (uint64_t)SERVER_CONNECTIONS_MAX * MAX(c->t->listener_count, 1u), calls, calls_refused);
 	limit(list, "api.followers", "who follow a change", TELL_FOLLOWERS_MAX, c->t->follower_count, 0);
@@ -355,6 +387,12 @@ void tell_limits(struct call *c, json_t *body)
 	limit(list, "slots", "apps and targets that are counted", SHM_SLOTS, s->slot_by_id.len, 0);
 	limit(list, "keeper.queue", "messages to the keeper that wait", MSG_QUEUE_MAX, s->keeper->queue_len,
 	      0);
+	if (state_usage(s->state, &usage, &e) == 0) {
+		limit(list, "state.devices", "statuses that are kept", STATE_DEVICES_MAX, usage.devices,
+		      usage.devices_refused);
+		limit(list, "state.keys", "values that are kept", STATE_KEYS_MAX, usage.keys,
+		      usage.keys_refused);
+	}
 	LIST_EACH (a, &s->apps, link)
 		if (a->conf)
 			app_limits(a, list);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "tell/feed.h"
+#include "tell/page.h"
 
 #define HISTORY_LOOK 400 /* newest records among which ended changes are looked for */
 
@@ -242,10 +243,107 @@ void tell_feed(struct call *c, json_t *body)
 	free_gather(&g);
 }
 
+/* --- pages --- */
+
+static void answer_page(struct call *c, int status, struct buf *page)
+{
+	server_answer(c->r, page->failed ? 500 : status, PAGE_TYPE, "Cache-Control: no-cache\r\n",
+		      page->data, page->len);
+}
+
+static void no_page(struct call *c, const char *what)
+{
+	CLEANUP_BUF struct buf page = {0};
+	char text[600];
+
+	snprintf(text, sizeof(text), "no %s '%s%s%s'", what, c->arg[0], c->arg[1][0] ? "/" : "", c->arg[1]);
+	page_message(404, text, &page);
+	answer_page(c, 404, &page);
+}
+
 void tell_page(struct call *c, json_t *body)
 {
+	CLEANUP_BUF struct buf page = {0};
+	CLEANUP(json_decrefp) json_t *status = tell_status_json(c->t), *changes = json_array();
+	struct gather g;
+	struct err e;
+
+	if (gather(c->t, NULL, &g, &e) == 0)
+		for (size_t i = 0; i < g.feed.change_count && i < 20; i++)
+			json_array_append(changes, g.changes[i].change);
+	free_gather(&g);
+	page_status(status, changes, clock_wall_ms(), &page);
+	answer_page(c, 200, &page);
+}
+
+struct find_device {
+	struct call *c;
+	const char *id;
+	const json_t *status;
+	bool found;
+};
+
+/* What the device is now: the part, app, instance or target of the status that has its name. */
+static const json_t *device_now(const json_t *status, const char *id)
+{
+	const json_t *one, *inner;
+	size_t i, k;
+
+	json_array_foreach (json_object_get(status, "parts"), i, one)
+		if (strncmp(id, "upstate/", 8) == 0 &&
+		    strcmp(json_string_value(json_object_get(one, "name")), id + 8) == 0)
+			return one;
+	json_array_foreach (json_object_get(status, "apps"), i, one) {
+		if (strcmp(json_string_value(json_object_get(one, "name")), id) == 0)
+			return one;
+		json_array_foreach (json_object_get(one, "instances"), k, inner)
+			if (strcmp(json_string_value(json_object_get(inner, "device")), id) == 0)
+				return inner;
+		json_array_foreach (json_object_get(one, "targets"), k, inner)
+			if (strcmp(json_string_value(json_object_get(inner, "device")), id) == 0)
+				return inner;
+	}
+	return NULL;
+}
+
+static bool show_device(void *arg, const struct state_device *d)
+{
+	struct find_device *f = arg;
+	CLEANUP_BUF struct buf page = {0};
+
+	if (strcmp(d->id, f->id) != 0)
+		return true;
+	f->found = true;
+	page_device(d, device_now(f->status, d->id), clock_wall_ms(), &page);
+	answer_page(f->c, 200, &page);
+	return false;
 }
 
 void tell_device_page(struct call *c, json_t *body)
 {
+	CLEANUP(json_decrefp) json_t *status = tell_status_json(c->t);
+	char id[sizeof(c->arg)];
+	struct find_device f = {c, id, status, false};
+	struct err e;
+
+	snprintf(id, sizeof(id), "%s%s%s", c->arg[0], c->arg[1][0] ? "/" : "", c->arg[1]);
+	if (state_device_each(c->t->ship->state, NULL, show_device, &f, &e) < 0)
+		tell_answer_err(c, &e);
+	else if (!f.found)
+		no_page(c, "device");
+}
+
+void tell_change_page(struct call *c, json_t *body)
+{
+	CLEANUP_BUF struct buf page = {0};
+	struct err e;
+	CLEANUP(json_decrefp) json_t *change =
+		tell_find_change(c->t, strtoull(c->arg[0], NULL, 10), &e);
+
+	if (!change) {
+		no_page(c, "change");
+		return;
+	}
+	page_change(change, clock_wall_ms(), &page);
+	answer_page(c, 200, &page);
 }

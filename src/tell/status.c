@@ -171,6 +171,19 @@ json_t *tell_part_json(struct tell *t, enum part p)
 			 clock_text(m->since_wall_ms, since));
 }
 
+/* STARTING ends with READY=1, which only those say whose configuration says so. */
+static const char *state_name(struct ship_app *a, const struct rollout_unit *u, const struct ship_unit *x)
+{
+	const struct ship_settings *settings = ship_settings(a, u->version.settings);
+
+	if (!x->known)
+		return "unknown";
+	if (x->seen.state == INSTANCE_STARTING && settings &&
+	    !json_is_true(json_object_get(settings->json, "notify")))
+		return "running";
+	return instance_state_name((enum instance_state)x->seen.state);
+}
+
 json_t *tell_unit_json(struct ship_app *a, const struct rollout_unit *u)
 {
 	struct ship_unit *x = ship_unit(a, u->id);
@@ -185,8 +198,8 @@ json_t *tell_unit_json(struct ship_app *a, const struct rollout_unit *u)
 	shm_sum_slot(a->ship->shm, x->shm_slot, &sum);
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:I}", "name", name,
 			 "device", device, "status", s.status, "reason", s.reason, "release", release,
-			 "use", (const char *[]){"probe", "serve", "drain", "fence"}[u->use], "state",
-			 x->known ? instance_state_name((enum instance_state)x->seen.state) : "unknown",
+			 "use", (const char *[]){"probe", "serve", "drain", "fence"}[ship_use(a, name, u->use)],
+			 "state", state_name(a, u, x),
 			 "pid", (int)x->seen.pid, "starts", (int)x->seen.starts, "since",
 			 clock_text(x->seen.since_wall_ms, since), "inside", (json_int_t)sum.inflight,
 			 "requests", (json_int_t)sum.requests);

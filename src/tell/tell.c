@@ -43,6 +43,7 @@ static const struct route routes[] = {
 	ROUTE("POST", "/v1/reload", tell_reload, .body = ROUTE_JSON),
 	ROUTE("GET", "/", tell_page, .open = true),
 	ROUTE("GET", "/feeds/@", tell_feed, .open = true),
+	ROUTE("GET", "/changes/@", tell_change_page, .open = true),
 	ROUTE("GET", "/devices/@", tell_device_page, .open = true),
 	ROUTE("GET", "/devices/@/@", tell_device_page, .open = true),
 };

@@ -41,7 +41,8 @@ struct call {
 	uint64_t change; /* followed */
 	struct store_intake *intake;
 	struct err failed;    /* of the intake; answered at the end of the body */
-	struct loop_timer tail; /* of a followed log */
+	struct loop_timer tail; /* of a followed log, or of a chain that is verified in portions */
+	struct state_verify verify;
 	int tail_fd;
 	struct loop_io child_io; /* output of a child that works for it: "STATUS\n", then JSON */
 	struct buf child_out;
@@ -110,4 +111,8 @@ json_t *tell_target_json(struct ship_app *a, const struct ship_target *x);
 void tell_devices_look(struct tell *t);
 void tell_page(struct call *c, json_t *body);
 void tell_device_page(struct call *c, json_t *body);
+void tell_change_page(struct call *c, json_t *body);
+/* The whole status, and a change by its number as history has it (NULL: there is none), as JSON. */
+json_t *tell_status_json(struct tell *t);
+json_t *tell_find_change(struct tell *t, uint64_t number, struct err *e);
 void tell_feed(struct call *c, json_t *body);

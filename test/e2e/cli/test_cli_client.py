@@ -420,17 +420,23 @@ def test_names_are_escaped_on_their_way(world):
 
 
 def test_history_tells_who_and_why(world):
-    world.on("GET", "/v1/history", 200, {"head": {"seq": 2, "hash": "h"}, "records": [
-        {"seq": 1, "time": "2026-11-22T01:00:00.000Z", "kind": "deploy.begin", "app": "shop", "prev": "", "hash": "",
-         "data": {"who": "ann", "kind": "deploy", "to": "shop@2", "outcome": "running", "why": "new logo",
-                  "path": "ab" * 32}},
-        {"seq": 2, "time": "2026-11-22T01:00:01.000Z", "kind": "config", "app": "", "prev": "", "hash": "",
-         "data": {"odd": 1}}]})
+    change = {"change": 7, "kind": "deploy", "who": "ann", "to": "shop@2", "from": "shop@1", "why": "new logo",
+              "outcome": "running"}
+    records = [
+        {"seq": 1, "kind": "change.begin", "app": "shop", "data": change},
+        {"seq": 2, "kind": "hold", "app": "shop", "data": {"who": "bob", "why": "the disk is being replaced"}},
+        {"seq": 3, "kind": "change.end", "app": "shop",
+         "data": dict(change, outcome="done", ms=2400, requests=1532, failed=0)},
+        {"seq": 4, "kind": "change.begin", "app": "shop", "data": dict(change, change=8, to="shop@3", why="a typo")}]
+    world.on("GET", "/v1/history", 200, {"head": {"seq": 4, "hash": "h"}, "records": [
+        dict(r, time="2026-11-22T01:00:00.000Z", prev="", hash="") for r in records]})
     r = world.run("history", "shop", "--limit", "5")
     assert r.stdout == (
-        "SEQ  TIME (UTC)           KIND          APP   WHO  WHAT\n"
-        "1    2026-11-22 01:00:00  deploy.begin  shop  ann  deploy, shop@2, abababababab, \"new logo\"\n"
-        "2    2026-11-22 01:00:01  config        -     -    {\"odd\":1}\n")
+        "SEQ  TIME (UTC)           KIND    APP   WHO  WHAT\n"
+        "2    2026-11-22 01:00:00  hold    shop  bob  \"the disk is being replaced\"\n"
+        "3    2026-11-22 01:00:00  deploy  shop  ann  shop@1 -> shop@2: done in 2.4 s, 0 of 1,532 requests failed;"
+        " \"new logo\"\n"
+        "4    2026-11-22 01:00:00  deploy  shop  ann  shop@1 -> shop@3: running; \"a typo\"\n")
     assert world.server.asked[0][1] == "/v1/history?limit=5&app=shop"
     assert world.run("history", "--limit", "0").returncode == 2
     assert world.run("history", "--at", "yesterday").returncode == 2
