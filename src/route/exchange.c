@@ -273,12 +273,18 @@ bool exchange_try(struct exchange *x, bool *ret_again)
 {
 	*ret_again = false;
 	for (;;) {
+		enum balance_verdict v;
 		enum connect_result r;
 		struct target *g;
 		int i;
 
-		if (pick(x, &g) != BALANCE_PICKED)
+		v = pick(x, &g);
+		if (v != BALANCE_PICKED) {
+			/* A place may become free between this look and our standing in the queue,
+			 * and the thread that freed it then saw nobody waiting. */
+			*ret_again = v == BALANCE_FULL;
 			return false;
+		}
 		i = find_tried(x, g);
 		if (i >= 0 && x->tried[i].refused) {
 			*ret_again = true;
@@ -404,9 +410,17 @@ void exchange_cut_target(struct target *g)
 		shm_add(&x->app->n->failed_cut, 1);
 		shm_add(&g->n->failed_cut, 1);
 		x->end = ACCESS_CUT;
-		exchange_let_go(x, false);
-		exchange_finish(x, AFTER_RESET);
+		exchange_finish(x, exchange_after_cut(x));
 	}
+}
+
+/* A client that cannot tell from the framing that its answer is cut must get an error. */
+enum client_after exchange_after_cut(const struct exchange *x)
+{
+	bool by_close = x->old_client && (x->reply.framing == HTTP1_BODY_CHUNKED ||
+					  x->reply.framing == HTTP1_BODY_CLOSE);
+
+	return by_close ? AFTER_RESET : AFTER_CLOSE;
 }
 
 void exchange_finish(struct exchange *x, enum client_after after)
@@ -553,7 +567,7 @@ static void on_exchange_time(struct loop_timer *timer)
 		shm_add(&x->app->n->failed_cut, 1);
 		shm_add(&x->target->n->failed_cut, 1);
 		x->end = ACCESS_CUT;
-		exchange_finish(x, AFTER_RESET);
+		exchange_finish(x, exchange_after_cut(x));
 		return;
 	case X_TUNNEL:
 	case X_OWN:

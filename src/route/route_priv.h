@@ -352,6 +352,7 @@ void exchange_broke(struct exchange *x, int error);
 void exchange_client_left(struct exchange *x);
 void exchange_let_go(struct exchange *x, bool keep_up); /* of target and connection */
 void exchange_finish(struct exchange *x, enum client_after after);
+enum client_after exchange_after_cut(const struct exchange *x);
 void exchange_cut_target(struct target *g); /* all that is inside */
 struct exchange *exchange_new(struct client *c);
 /* Gives x the connection that it needs. False: nobody can take it now; *ret_again: and nothing will
@@ -458,7 +459,7 @@ struct router {
 };
 
 void view_take(struct router *r, int fd, uint64_t generation);
-void view_outages(struct router *r); /* after health changed */
+void view_outage(struct router *r, uint32_t app); /* after health changed there */
 void bell_ring(int fd);
 void probe_take(struct router *r, struct view *v); /* a new table */
 void probe_refused(struct router *r);
