@@ -300,7 +300,7 @@ void client_again(struct client *c);
 void listener_add(struct thread *t, uint64_t id, int fd);
 void listener_remove(struct thread *t, uint64_t id);
 
-/* --- exchanges (exchange.c, reply.c, answer.c, wait.c) --- */
+/* --- exchanges (exchange.c, pick.c, reply.c, answer.c, wait.c) --- */
 
 enum exchange_state { X_WAIT, X_CONNECT, X_ASK, X_REPLY, X_TUNNEL, X_OWN };
 
@@ -358,6 +358,10 @@ struct exchange *exchange_new(struct client *c);
 /* Gives x the connection that it needs. False: nobody can take it now; *ret_again: and nothing will
  * tell when, so look again soon. */
 bool exchange_try(struct exchange *x, bool *ret_again);
+void exchange_send(struct exchange *x); /* x->up is open */
+void exchange_note_tried(struct exchange *x, struct target *g, bool refused);
+/* x's target gave this error: if nobody listens there, the probes should know. */
+void exchange_note_refused(struct exchange *x, int error);
 void exchange_timer(struct exchange *x, uint32_t ms); /* 0: none */
 
 /* wait.c */
