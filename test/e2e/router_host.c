@@ -15,6 +15,7 @@
  * TABLE.txt, words separated by spaces:
  *
  *	threads 2
+ *	user 65534			(whom the router becomes)
  *	limit idle_ms=60000 clients=100
  *	trust 127.0.0.0/8
  *	app NAME hosts=a,b paths=/ health=/up hold=1 hold_wait_ms=1000 ...
@@ -48,7 +49,7 @@ static struct {
 	struct loop_io input;
 	struct loop_child child;
 	const char *path;
-	uint32_t threads;
+	uint32_t threads, user; /* 0: do not change it */
 	uint64_t generation;
 	int shm_fd, ring_fd, bell, log_bell, listener, table_fd;
 	struct shm *shm;
@@ -178,6 +179,10 @@ static void read_line(char *line)
 		host.threads = (uint32_t)atoi(word[1]);
 		return;
 	}
+	if (!strcmp(word[0], "user")) {
+		host.user = (uint32_t)atoi(word[1]);
+		return;
+	}
 	if (!strcmp(word[0], "trust")) {
 		ensure(table_net_parse(word[1], &trusted[in.trusted_count++]));
 		return;
@@ -277,7 +282,8 @@ static void send_table(void)
 
 static void start_router(void)
 {
-	struct msg_shared shared = {host.threads, (uint32_t)-1, (uint32_t)-1, (uint32_t)getpid()};
+	struct msg_shared shared = {host.threads, host.user ? host.user : (uint32_t)-1,
+				     host.user ? host.user : (uint32_t)-1, (uint32_t)getpid()};
 	struct msg_listener listener = {.id = 1, .kind = LISTEN_USERS};
 	int fds[] = {host.shm_fd, host.bell, host.log_bell, host.ring_fd}, pair[2];
 	pid_t pid;

@@ -541,3 +541,13 @@ def test_the_router_has_no_rights_that_it_does_not_need(serve):
         for task in os.listdir("/proc/%d/task" % r.pid):
             with open("/proc/%d/task/%s/status" % (r.pid, task)) as f:
                 assert "Seccomp:\t2" in f.read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_as_root_it_becomes_another_user(serve):
+    r, t = serve(tcp=True, more="user 65534")
+    assert r.get()[0] == 200
+    with open("/proc/%d/status" % r.pid) as f:
+        status = dict(line.split(":\t", 1) for line in f.read().splitlines() if ":\t" in line)
+    assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65534"}
+    assert status["Groups"].strip() == "" and int(status["CapEff"], 16) == 0
