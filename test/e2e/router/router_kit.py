@@ -235,8 +235,16 @@ class Router:
     def n(self, name):
         return self.numbers()[name]
 
-    def log(self):
-        return json.loads(self.ask("log"))
+    def log(self, n=1):
+        """The next n records or more; they are written after the answer was sent."""
+        got = []
+
+        def enough():
+            got.extend(json.loads(self.ask("log")))
+            return len(got) >= n
+
+        until(enough)
+        return got
 
     def kill(self):
         self.pid = int(self.ask("kill"))

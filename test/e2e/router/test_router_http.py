@@ -14,10 +14,11 @@ def test_a_connection_is_kept_on_both_sides(serve):
     c = r.connect()
     for i in range(20):
         assert c.send(get("/%d" % i)).answer()[2] == b"ok"
+    r.until("a", "answered_2xx", 20)  # answers are counted after they were sent
     n = r.n("a/1")
     assert t.paths() == ["/%d" % i for i in range(20)]
     assert n["connects"] == 1 and n["reused"] == 19
-    assert r.n("a")["answered_2xx"] == 20 and r.n("a")["inflight"] == 0
+    assert r.n("a")["inflight"] == 0
 
 
 def test_pipelined_requests_are_answered_in_order(serve):
