@@ -188,8 +188,9 @@ static void on_end(struct msg_channel *ch, const char *reason)
 	if (p->child.pid && !p->ending) {
 		char text[MSG_REASON];
 
+		/* Closed: it is ending by itself, most likely, and says more by how it does. */
 		snprintf(text, sizeof(text), "its channel: %.150s", reason);
-		part_kill(p, text);
+		part_kill(p, strcmp(reason, "closed") == 0 ? "" : text);
 	}
 }
 
