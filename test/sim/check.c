@@ -240,6 +240,18 @@ void check_room(struct sim *s, uint32_t app)
 
 /* --- at rest --- */
 
+/* An undo may wait without end only while something else serves that it must not give up. */
+void check_waits_rightly(struct sim *s, uint32_t app)
+{
+	const struct rollout *r = &s->store.app[app].r;
+
+	for (uint32_t i = 0; i < r->unit_count; i++)
+		if (r->units[i].use == USE_SERVE &&
+		    !rollout_same(r->units[i].version, rollout_goal(r)))
+			return;
+	sim_broken(s, "app %u: an undo waits, and nothing would be lost by its end", app);
+}
+
 static bool unit_rests(struct sim *s, uint32_t app, const struct rollout_unit *u, char *why,
 		       size_t size)
 {

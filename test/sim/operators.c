@@ -5,9 +5,9 @@
  */
 #include "sim.h"
 
-/* Time in which everything must have come to rest after the faults: the longest back-off, and a
- * change that is undone, with room. */
-#define REST_MS 700000ul
+/* Time in which everything must have come to rest after the faults: a back-off that faults have made
+ * long, and a change that is undone, with room. */
+#define REST_MS 150000ul
 #define LOOP_MS 1500000ul /* until a back-off has reached its ceiling, and beyond */
 
 static uint32_t any_release(struct sim *s)
@@ -160,7 +160,7 @@ static void calm(struct sim *s)
 	s->calm = true;
 	s->calm_at = s->now;
 	s->ctl.crash_in = 0;
-	s->arrive_until = s->now + 20000;
+	s->arrive_until = s->now + 10000;
 	s->store.full = s->store.reserve_open = false;
 	for (uint32_t i = 0; i < SIM_PROCS; i++)
 		if (s->proc[i].pid && s->proc[i].hung &&
@@ -191,6 +191,7 @@ static void rescue(struct sim *s)
 		    rollout_goal(r).release <= SIM_GOOD)
 			continue;
 		s->app[i].rescued = true;
+		check_waits_rightly(s, i);
 		order(s, i, ROLLOUT_ROLLBACK, 1);
 	}
 }

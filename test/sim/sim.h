@@ -423,4 +423,5 @@ void check_send(struct sim *s, const struct request *q, const struct rt_target *
 void check_pause(struct sim *s, const struct supervise_rule *rule, uint32_t ends_before,
 		 uint64_t ran_ms, uint64_t pause);
 void check_room(struct sim *s, uint32_t app);
+void check_waits_rightly(struct sim *s, uint32_t app);
 bool check_quiet(struct sim *s, char *why, size_t size);
