@@ -10,6 +10,8 @@
 #define REST_MS 150000ul
 #define LOOP_MS 1500000ul /* until a back-off has reached its ceiling, and beyond */
 
+#define SCALE_BACK 100 /* an order to ourselves */
+
 static uint32_t any_release(struct sim *s)
 {
 	return sim_chance(s, 35) ? sim_between(s, 1, SIM_GOOD) : sim_between(s, 1, SIM_RELEASES);
@@ -37,6 +39,9 @@ static void change_config(struct sim *s, uint32_t app)
 	struct app *a = &s->app[app];
 
 	if (sim_chance(s, 50)) {
+		if (sim_chance(s, 50)) /* and soon back again */
+			sim_at(s, s->now + sim_between(s, 20, 2000), E_OPERATE, app, SCALE_BACK,
+			       a->rules.instances);
 		a->rules.instances = sim_between(s, 1, SIM_SLOTS);
 		sim_say(s, "operator: app %u has %u instances now", app, a->rules.instances);
 	} else {
@@ -52,6 +57,11 @@ static void operate(struct sim *s, const struct event *e)
 {
 	uint32_t dice = sim_between(s, 0, 99);
 
+	if (e->b == SCALE_BACK) {
+		s->app[e->a].rules.instances = (uint32_t)e->c;
+		s->ctl.wake[e->a] = 0;
+		return;
+	}
 	if (e->b > 1 || s->calm) {
 		if (e->b > 1)
 			order(s, e->a, (enum rollout_event_type)(e->b - 1), (uint32_t)e->c);

@@ -152,6 +152,8 @@ void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health
 		return;
 	sim_say(s, "router: unit %llu is %s", (unsigned long long)t->id,
 		t->health.state == HEALTH_UP ? "up" : "down");
+	if (t->health.state == HEALTH_DOWN)
+		s->went_down[t->id] = s->now;
 	write_numbers(s, app, t);
 	bell(s, app);
 	router_settle(s, app, SETTLE_STATE);
