@@ -274,9 +274,10 @@ void check_send(struct sim *s, const struct request *q, const struct rt_target *
 		sim_broken(s, "a request to unit %llu, which does not serve", id);
 	if (in && in->stopping)
 		sim_broken(s, "a request to unit %llu, which was told to end", id);
-	if (t->fails_in_row >= a->fall)
-		sim_broken(s, "a request to unit %llu, which failed %u probes in a row", id,
-			   t->fails_in_row);
+	if (t->down)
+		sim_broken(s, "a request to unit %llu, which failed %u probes in a row and then "
+			      "passed %u",
+			   id, a->fall, t->passes_in_row);
 	if (a->target_limit && t->outstanding >= a->target_limit)
 		sim_broken(s, "a request to unit %llu beyond its limit", id);
 	if (ra->order)

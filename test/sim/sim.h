@@ -257,7 +257,8 @@ struct rt_target {
 	uint32_t outstanding;
 	uint32_t probe_serial;
 	/* the checker's own count */
-	uint32_t passes, fails_in_row;
+	uint32_t passes, passes_in_row, fails_in_row;
+	bool down;
 };
 
 struct rt_app {
