@@ -91,6 +91,8 @@ void check_saved(struct sim *s, uint32_t app, const struct rollout *before,
 static bool has_cause(struct sim *s, uint32_t app, const struct rollout *r)
 {
 	const struct notes *n = &s->app[app].notes;
+	/* Where messages are slow, what happened before the change may be told after it began. */
+	uint64_t since = n->begun_ms - (s->o.slow_messages ? 5000 : 0);
 	bool late = s->now >= n->begun_ms + s->app[app].rules.ready_ms;
 
 	if (s->ch[CH_TO_CONTROLLER].len && s->ch[CH_TO_CONTROLLER].last_at > s->now)
@@ -100,10 +102,10 @@ static bool has_cause(struct sim *s, uint32_t app, const struct rollout *r)
 
 		if (u->stop || !rollout_same(u->version, r->to))
 			continue;
-		if (s->crashed[u->id] >= n->begun_ms)
+		if (s->crashed[u->id] >= since)
 			return true;
 		if (s->numbers.state[u->id] == HEALTH_DOWN &&
-		    (late || s->went_down[u->id] >= n->begun_ms))
+		    (late || s->went_down[u->id] >= since))
 			return true;
 		if (late && u->use != USE_SERVE && s->numbers.state[u->id] != HEALTH_UP)
 			return true;
