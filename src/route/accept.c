@@ -13,8 +13,8 @@ static void on_pause_over(struct loop_timer *timer)
 {
 	struct listener *l = container_of(timer, struct listener, pause);
 
-	if (l->io.fd < 0)
-		loop_io_add(&l->t->loop, &l->io, l->fd, EPOLLIN | EPOLLEXCLUSIVE);
+	if (l->io.fd < 0 && loop_io_add(&l->t->loop, &l->io, l->fd, EPOLLIN | EPOLLEXCLUSIVE) < 0)
+		loop_timer_set(&l->t->loop, timer, l->t->loop.now_ms + ACCEPT_PAUSE_MS);
 }
 
 static void pause_accepting(struct listener *l)

@@ -150,99 +150,7 @@ void exchange_begin(struct client *c)
 	exchange_route(x);
 }
 
-/* --- finding a target --- */
-
-static int find_tried(const struct exchange *x, const struct target *g)
-{
-	for (int i = 0; i < x->tried_count; i++)
-		if (x->tried[i].target == g)
-			return i;
-	return -1;
-}
-
-static void note_tried(struct exchange *x, struct target *g, bool refused)
-{
-	int i = find_tried(x, g);
-
-	if (i < 0 && x->tried_count < TRIED_MAX)
-		x->tried[i = x->tried_count++].target = g;
-	if (i >= 0)
-		x->tried[i].refused = refused;
-}
-
-static enum balance_verdict pick(struct exchange *x, struct target **ret)
-{
-	struct app *app = x->app;
-	struct balance_target *b = x->t->balance;
-	enum balance_verdict v;
-	uint32_t i;
-
-	for (i = 0; i < app->target_count; i++) {
-		const struct target *g = app->targets[i];
-
-		b[i].use = g->use;
-		b[i].health = (enum health_state)atomic_load_explicit(&g->shared->health,
-								      memory_order_relaxed);
-		b[i].outstanding = atomic_load_explicit(&g->shared->outstanding,
-							memory_order_relaxed);
-		b[i].tried = x->tried_count && find_tried(x, g) >= 0;
-	}
-	v = balance_pick(b, app->target_count, app->conf.target_limit, app->turn++, &i);
-	if (v == BALANCE_PICKED)
-		*ret = app->targets[i];
-	return v;
-}
-
-/* Takes a place at g; false when another thread was faster and it is full. */
-static bool take_place(struct exchange *x, struct target *g)
-{
-	uint32_t limit = x->app->conf.target_limit;
-
-	if (atomic_fetch_add(&g->shared->outstanding, 1) >= limit && limit) {
-		atomic_fetch_sub(&g->shared->outstanding, 1);
-		return false;
-	}
-	x->target = g;
-	g->refs++;
-	x->app->inside++;
-	shm_add(&g->n->inflight, 1);
-	return true;
-}
-
-void exchange_let_go(struct exchange *x, bool keep_up)
-{
-	struct target *g = x->target;
-	struct upstream *u = x->up;
-
-	if (u) {
-		x->up = NULL;
-		u->x = NULL;
-		if (keep_up)
-			upstream_keep(u);
-		else
-			upstream_close(u);
-	}
-	if (!g)
-		return;
-	x->target = NULL;
-	x->app->inside--;
-	shm_sub(&g->n->inflight, 1);
-	if (atomic_fetch_sub(&g->shared->outstanding, 1) == 1 && g->use != USE_SERVE)
-		bell_ring(x->t->r->controller_bell); /* drained */
-	target_unref(g);
-}
-
-static bool nobody_listens(int error)
-{
-	return error == ECONNREFUSED || error == ENOENT || error == ECONNRESET;
-}
-
-static void note_refused(struct exchange *x, struct target *g)
-{
-	atomic_store(&g->shared->refused, 1);
-	if (!atomic_exchange(&x->t->r->refused, true))
-		bell_ring(x->t->r->main_bell);
-}
+/* --- when something breaks --- */
 
 /* Makes the request ready to be sent from its beginning. */
 static void rewind_ask(struct exchange *x)
@@ -258,72 +166,6 @@ static void rewind_ask(struct exchange *x)
 	x->ask_failed = false;
 	x->scanned = 0;
 }
-
-static void send_request(struct exchange *x)
-{
-	x->state = X_ASK;
-	x->ask.to = &x->up->conn;
-	x->tries += x->tries < UINT8_MAX;
-	x->sent_us = clock_us();
-	shm_add(&x->target->n->requests, 1);
-	exchange_run(x);
-}
-
-bool exchange_try(struct exchange *x, bool *ret_again)
-{
-	*ret_again = false;
-	for (;;) {
-		enum connect_result r;
-		struct target *g;
-		int i;
-
-		if (pick(x, &g) != BALANCE_PICKED)
-			return false;
-		i = find_tried(x, g);
-		if (i >= 0 && x->tried[i].refused) {
-			*ret_again = true;
-			return false;
-		}
-		if (!take_place(x, g)) {
-			*ret_again = true;
-			return false;
-		}
-		r = upstream_get(x, g, x->fresh);
-		if (r == CONNECT_OK || r == CONNECT_GOING_ON)
-			break;
-		if (r == CONNECT_FAILED && nobody_listens(errno))
-			note_refused(x, g);
-		if (x->tried_count == TRIED_MAX) {
-			exchange_let_go(x, false);
-			*ret_again = true;
-			return false;
-		}
-		note_tried(x, g, true);
-		exchange_let_go(x, false);
-	}
-	wait_leave(x);
-	if (x->up->connecting) {
-		x->state = X_CONNECT;
-		exchange_timer(x, MAX(x->app->conf.connect_ms, 1u));
-	} else {
-		send_request(x);
-	}
-	return true;
-}
-
-void exchange_route(struct exchange *x)
-{
-	struct app *app = x->app;
-	bool again = false;
-
-	wait_refresh(app);
-	if (list_empty(&app->waiting) && hold_may_pass(&app->hold, app->inside) &&
-	    exchange_try(x, &again))
-		return;
-	wait_enter(x, again);
-}
-
-/* --- when something breaks --- */
 
 static void count_retry(struct exchange *x, struct target *g, enum retry_verdict v)
 {
@@ -369,7 +211,7 @@ void exchange_broke(struct exchange *x, int error)
 	count_retry(x, g, v);
 	/* An old connection that was closed says nothing about the target. */
 	if (!reused)
-		note_tried(x, g, v == RETRY_UNSENT);
+		exchange_note_tried(x, g, v == RETRY_UNSENT);
 	x->fresh = true;
 	x->cut = false;
 	exchange_let_go(x, false);
@@ -404,9 +246,17 @@ void exchange_cut_target(struct target *g)
 		shm_add(&x->app->n->failed_cut, 1);
 		shm_add(&g->n->failed_cut, 1);
 		x->end = ACCESS_CUT;
-		exchange_let_go(x, false);
-		exchange_finish(x, AFTER_RESET);
+		exchange_finish(x, exchange_after_cut(x));
 	}
+}
+
+/* A client that cannot tell from the framing that its answer is cut must get an error. */
+enum client_after exchange_after_cut(const struct exchange *x)
+{
+	bool by_close = x->old_client && (x->reply.framing == HTTP1_BODY_CHUNKED ||
+					  x->reply.framing == HTTP1_BODY_CLOSE);
+
+	return by_close ? AFTER_RESET : AFTER_CLOSE;
 }
 
 void exchange_finish(struct exchange *x, enum client_after after)
@@ -443,12 +293,11 @@ static void connect_run(struct exchange *x)
 	error = upstream_error(u);
 	if (error == 0) {
 		u->connecting = false;
-		send_request(x);
+		exchange_send(x);
 		return;
 	}
 	shm_add(&x->target->n->connect_failed, 1);
-	if (nobody_listens(error))
-		note_refused(x, x->target);
+	exchange_note_refused(x, error);
 	exchange_broke(x, error);
 }
 
@@ -553,7 +402,7 @@ static void on_exchange_time(struct loop_timer *timer)
 		shm_add(&x->app->n->failed_cut, 1);
 		shm_add(&x->target->n->failed_cut, 1);
 		x->end = ACCESS_CUT;
-		exchange_finish(x, AFTER_RESET);
+		exchange_finish(x, exchange_after_cut(x));
 		return;
 	case X_TUNNEL:
 	case X_OWN:

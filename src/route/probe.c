@@ -76,7 +76,7 @@ static void done(struct probe *p, enum health_event ev, int error)
 	changed = health_step(&p->health, ev, p->rise, p->fall, p->interval_ms, r->loop.now_ms);
 	publish(p, ev == HEALTH_PASSED ? 0 : error);
 	if (changed)
-		view_outages(r);
+		view_outage(r, p->target.app);
 	/* Also after each pass and failure: readiness is judged by them. */
 	bell_ring(changed || ev == HEALTH_FAILED ? r->controller_bell : -1);
 	loop_timer_set(&r->loop, &p->timer, MAX(p->health.next_probe_ms, r->loop.now_ms + 1));
@@ -223,9 +223,25 @@ static void probe_end(struct probe *p)
 	free(p);
 }
 
-/* The host that an app is asked under: its first exact one is not in the table by app, so its name
- * would be a guess; "localhost" is what most apps answer to. */
-static void probe_obey(struct probe *p, const struct table *t, const struct table_target *g)
+/* The host that each app is asked under: its first exact one, as some apps refuse any other. The
+ * texts of an app's hosts lie in the table in the order in which they were configured. */
+static const struct table_route **first_hosts(const struct table *t)
+{
+	const struct table_route *r = (const void *)((const char *)t + t->routes);
+	const struct table_route **ret = util_alloc(t->app_count * sizeof(struct table_route *));
+
+	for (uint32_t i = 0; i < t->route_cap; i++) {
+		const struct table_route **best = r[i].app < t->app_count ? &ret[r[i].app] : NULL;
+
+		if (best && r[i].hash && r[i].host_len && table_string(t, r[i].host)[0] != '.' &&
+		    (!*best || r[i].host < (*best)->host))
+			*best = &r[i];
+	}
+	return ret;
+}
+
+static void probe_obey(struct probe *p, const struct table *t, const struct table_target *g,
+		       const struct table_route *host)
 {
 	const struct table_app *app = &table_apps(t)[g->app];
 	bool moved = p->target.addr_len != g->addr_len ||
@@ -237,7 +253,8 @@ static void probe_obey(struct probe *p, const struct table *t, const struct tabl
 	p->timeout_ms = MAX(app->probe_timeout_ms, 10u);
 	p->rise = MAX(app->rise, 1u);
 	p->fall = MAX(app->fall, 1u);
-	util_copy(p->host, sizeof(p->host), "localhost");
+	snprintf(p->host, sizeof(p->host), "%.*s", host ? (int)host->host_len : 9,
+		 host ? table_string(t, host->host) : "localhost");
 	util_copy(p->path, sizeof(p->path), table_string(t, app->health_path));
 	util_copy(p->name, sizeof(p->name), table_string(t, g->name));
 	if (!p->timer.armed || (moved && !p->open))
@@ -246,6 +263,7 @@ static void probe_obey(struct probe *p, const struct table *t, const struct tabl
 
 void probe_take(struct router *r, struct view *v)
 {
+	const struct table_route **host = first_hosts(v->table);
 	struct probe *p, *tmp;
 
 	mark++;
@@ -255,8 +273,10 @@ void probe_take(struct router *r, struct view *v)
 		if (g->use == USE_FENCE)
 			continue;
 		p = v->targets[i]->probe;
-		probe_obey(p ? p : probe_make(r, v->targets[i], g->slot), v->table, g);
+		probe_obey(p ? p : probe_make(r, v->targets[i], g->slot), v->table, g,
+			   host[g->app]);
 	}
+	free(host);
 	LIST_EACH_SAFE(p, tmp, &r->probes, in_router)
 		if (p->seen != mark)
 			probe_end(p);
@@ -266,22 +286,22 @@ void probe_take(struct router *r, struct view *v)
 void probe_refused(struct router *r)
 {
 	struct probe *p;
-	bool changed = false;
 
 	if (!atomic_exchange(&r->refused, false))
 		return;
 	LIST_EACH(p, &r->probes, in_router) {
+		bool changed;
+
 		if (!atomic_exchange(&p->shared->refused, 0))
 			continue;
-		if (health_step(&p->health, HEALTH_REFUSED, p->rise, p->fall, p->interval_ms,
-				r->loop.now_ms))
-			changed = true;
+		changed = health_step(&p->health, HEALTH_REFUSED, p->rise, p->fall, p->interval_ms,
+				      r->loop.now_ms);
 		publish(p, ECONNREFUSED);
+		if (changed) {
+			view_outage(r, p->target.app);
+			bell_ring(r->controller_bell);
+		}
 		if (!p->open)
 			loop_timer_set(&r->loop, &p->timer, p->health.next_probe_ms);
-	}
-	if (changed) {
-		view_outages(r);
-		bell_ring(r->controller_bell);
 	}
 }

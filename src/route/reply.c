@@ -227,7 +227,7 @@ void reply_run(struct exchange *x)
 		return;
 	default:
 		count_cut(x);
-		exchange_finish(x, AFTER_RESET);
+		exchange_finish(x, exchange_after_cut(x));
 		return;
 	}
 	exchange_timer(x, x->app->conf.body_ms);

@@ -140,6 +140,7 @@ struct stream {
 	uint32_t used; /* input bytes that the piece in hand came from */
 	bool in_trailer;
 	struct http1_chunked chunked;
+	int wrong; /* enum stream_result, once the framing was found to be wrong; else 0 */
 	struct out out;
 	char size_line[20];
 };
@@ -299,7 +300,7 @@ void client_again(struct client *c);
 void listener_add(struct thread *t, uint64_t id, int fd);
 void listener_remove(struct thread *t, uint64_t id);
 
-/* --- exchanges (exchange.c, reply.c, answer.c, wait.c) --- */
+/* --- exchanges (exchange.c, pick.c, reply.c, answer.c, wait.c) --- */
 
 enum exchange_state { X_WAIT, X_CONNECT, X_ASK, X_REPLY, X_TUNNEL, X_OWN };
 
@@ -351,11 +352,16 @@ void exchange_broke(struct exchange *x, int error);
 void exchange_client_left(struct exchange *x);
 void exchange_let_go(struct exchange *x, bool keep_up); /* of target and connection */
 void exchange_finish(struct exchange *x, enum client_after after);
+enum client_after exchange_after_cut(const struct exchange *x);
 void exchange_cut_target(struct target *g); /* all that is inside */
 struct exchange *exchange_new(struct client *c);
 /* Gives x the connection that it needs. False: nobody can take it now; *ret_again: and nothing will
  * tell when, so look again soon. */
 bool exchange_try(struct exchange *x, bool *ret_again);
+void exchange_send(struct exchange *x); /* x->up is open */
+void exchange_note_tried(struct exchange *x, struct target *g, bool refused);
+/* x's target gave this error: if nobody listens there, the probes should know. */
+void exchange_note_refused(struct exchange *x, int error);
 void exchange_timer(struct exchange *x, uint32_t ms); /* 0: none */
 
 /* wait.c */
@@ -457,7 +463,7 @@ struct router {
 };
 
 void view_take(struct router *r, int fd, uint64_t generation);
-void view_outages(struct router *r); /* after health changed */
+void view_outage(struct router *r, uint32_t app); /* after health changed there */
 void bell_ring(int fd);
 void probe_take(struct router *r, struct view *v); /* a new table */
 void probe_refused(struct router *r);

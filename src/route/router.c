@@ -38,6 +38,25 @@ __attribute__((noreturn)) static void give_up(const char *what)
 }
 
 /* What was inside a router that died is known, and counted as lost; gauges begin at nothing. */
+static uint64_t bury_slot(struct shm *shm, uint32_t slot)
+{
+	uint64_t lost = 0;
+
+	for (uint32_t t = 0; t < shm->threads; t++) {
+		struct shm_counts *n = shm_counts(shm, t, slot);
+		uint64_t inside = shm_get(&n->inflight);
+
+		if (inside)
+			shm_add(&n->failed_lost, inside);
+		lost += inside;
+		atomic_store(&n->inflight, 0);
+		atomic_store(&n->waiting, 0);
+		atomic_store(&n->waiting_bytes, 0);
+		atomic_store(&n->tunnels, 0);
+	}
+	return lost;
+}
+
 static void bury_predecessor(struct router *r)
 {
 	uint64_t lost = 0;
@@ -45,23 +64,10 @@ static void bury_predecessor(struct router *r)
 	for (uint32_t t = 0; t < r->shm->threads; t++) {
 		atomic_store(&r->shm->thread[t].clients, 0);
 		atomic_store(&r->shm->thread[t].generation, 0);
-		for (uint32_t s = 0; s < SHM_SLOTS; s++) {
-			struct shm_counts *n;
-			uint64_t inside;
-
-			if (!shm_get(&r->shm->slot[s].id))
-				continue;
-			n = shm_counts(r->shm, t, s);
-			inside = shm_get(&n->inflight);
-			if (inside)
-				shm_add(&n->failed_lost, inside);
-			lost += inside;
-			atomic_store(&n->inflight, 0);
-			atomic_store(&n->waiting, 0);
-			atomic_store(&n->waiting_bytes, 0);
-			atomic_store(&n->tunnels, 0);
-		}
 	}
+	for (uint32_t s = 0; s < SHM_SLOTS; s++)
+		if (shm_get(&r->shm->slot[s].id))
+			lost += bury_slot(r->shm, s);
 	if (lost)
 		log_warn("router.lost", "inside=%llu", (unsigned long long)lost);
 	atomic_store(&r->shm->router_pid, (uint64_t)getpid());

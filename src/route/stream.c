@@ -24,6 +24,7 @@ void stream_start(struct stream *s, struct conn *from, struct conn *to,
 	s->left = length;
 	s->most = s->bytes = s->sent = 0;
 	s->writes = s->used = 0;
+	s->wrong = 0;
 	s->chunked = (struct http1_chunked){0};
 }
 
@@ -121,10 +122,18 @@ enum stream_result stream_fill(struct stream *s)
 	struct buffer *in = filled(s);
 	uint32_t n;
 
+	if (s->wrong)
+		return (enum stream_result)s->wrong;
 	if (s->piece || s->ended || !in)
 		return STREAM_OVER;
-	if (s->framing == HTTP1_BODY_CHUNKED)
-		return fill_chunked(s, in);
+	if (s->framing == HTTP1_BODY_CHUNKED) {
+		enum stream_result r = fill_chunked(s, in);
+
+		/* Decoding is done in place: what was looked at once cannot be looked at again. */
+		if (r == STREAM_BAD || r == STREAM_TOO_LARGE)
+			s->wrong = (int)r;
+		return r;
+	}
 	n = s->framing == HTTP1_BODY_LENGTH ? (uint32_t)MIN(s->left, in->len) : in->len;
 	add_data(s, in->data + in->at, n);
 	if (s->to_chunked)

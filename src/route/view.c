@@ -159,23 +159,19 @@ static bool anyone_can_serve(const struct view *v, const struct table_app *app)
 }
 
 /* While an app is held by order there is no outage: the time of one counts from the order's end. */
-void view_outages(struct router *r)
+void view_outage(struct router *r, uint32_t app)
 {
-	struct view *v = r->view;
+	const struct view *v = r->view;
+	const struct table_app *conf = &table_apps(v->table)[app];
+	_Atomic uint64_t *since = &v->apps[app]->outage_since_ms;
 
-	for (uint32_t i = 0; i < v->table->app_count; i++) {
-		const struct table_app *app = &table_apps(v->table)[i];
-		_Atomic uint64_t *since = &v->apps[i]->outage_since_ms;
-
-		if (app->hold || anyone_can_serve(v, app))
-			atomic_store(since, 0);
-		else if (!atomic_load(since))
-			atomic_store(since, r->loop.now_ms);
-	}
-	for (uint32_t i = 0; r->started && i < r->thread_count; i++) {
-		atomic_store(&r->threads[i].look, true);
-		thread_wake(&r->threads[i]);
-	}
+	if (conf->hold || anyone_can_serve(v, conf))
+		atomic_store(since, 0);
+	else if (!atomic_load(since))
+		atomic_store(since, r->loop.now_ms);
+	for (uint32_t i = 0; i < r->thread_count; i++)
+		if (!atomic_exchange(&r->threads[i].look, true))
+			thread_wake(&r->threads[i]);
 }
 
 void view_take(struct router *r, int fd, uint64_t generation)
@@ -195,7 +191,8 @@ void view_take(struct router *r, int fd, uint64_t generation)
 	remember(r, v);
 	r->view = v;
 	probe_take(r, v);
-	view_outages(r);
+	for (uint32_t i = 0; i < v->table->app_count; i++)
+		view_outage(r, i);
 	for (uint32_t i = 0; i < r->thread_count; i++) {
 		atomic_fetch_add(&v->refs, 1);
 		thread_command(&r->threads[i], (struct command){.type = COMMAND_TABLE, .view = v});

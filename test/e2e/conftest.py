@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from router_kit import Router, Target  # noqa: E402
+
+
+@pytest.fixture
+def target(tmp_path):
+    """Makes targets; they are stopped afterwards. By default on unix sockets."""
+    made = []
+
+    def make(handler=None, tcp=False, **more):
+        path = None if tcp else str(tmp_path / ("s%d" % len(made)))
+        made.append(Target(handler, unix=path, **more))
+        return made[-1]
+
+    yield make
+    for t in made:
+        t.stop()
+
+
+@pytest.fixture
+def router():
+    """Makes routers; each must end in order, and without a word from a sanitizer."""
+    made = []
+
+    def make(table):
+        made.append(Router(table))
+        return made[-1]
+
+    yield make
+    for r in made:
+        r.close()
+
+
+@pytest.fixture
+def serve(router, target):
+    """One app with one target: (router, target)."""
+
+    def make(handler=None, app="", tcp=False, more=""):
+        t = target(handler, tcp=tcp)
+        r = router("%s\napp a %s\ntarget a/1 %s\n" % (more, app, t.addr))
+        r.until("a/1", "state", 1)
+        return r, t
+
+    return make
