@@ -95,7 +95,9 @@ struct rollout_unit {
 	uint64_t until_ms; /* PROBE: to be ready by; DRAIN: to be empty by; SERVE: 0, or, when it
 			      was not ready as the change began, to be ready by */
 	uint32_t starts_before; /* starts that this change does not hold against it */
-	/* seen: filled in by the shell before each step */
+	/* seen: filled in by the shell before each step, as new as the step's now_ms: after a pause
+	 * (stopped, slow disk) what waits in its sockets is read first, or a deadline is judged by
+	 * old news */
 	struct rollout_seen {
 		bool ready;	 /* its process runs, said so if it should, and probes pass */
 		bool unknown;	 /* its process runs, but nobody could look at it yet (the router

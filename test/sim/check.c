@@ -70,6 +70,121 @@ static void check_order(struct sim *s, uint32_t app, const struct rollout *befor
 			   (unsigned long long)before->change);
 }
 
+/* The checker's own notes about the change in hand, when a step is saved. */
+void check_saved(struct sim *s, uint32_t app, const struct rollout *before,
+		 const struct rollout *after)
+{
+	struct notes *n = &s->app[app].notes;
+
+	if (after->change && after->change != before->change) {
+		n->begun_ms = s->now;
+		n->first_unit = s->ctl.unit_before_step;
+	}
+	if (after->undoing && (!before->undoing || after->change != before->change))
+		n->undo_ms = s->now;
+	if (after->phase == ROLLOUT_BAKE &&
+	    (before->phase != ROLLOUT_BAKE || after->change != before->change))
+		n->bake_ms = s->now;
+}
+
+/* Did a unit of the goal really break its word? */
+static bool has_cause(struct sim *s, uint32_t app, const struct rollout *r)
+{
+	const struct notes *n = &s->app[app].notes;
+	/* Where messages are slow, what happened before the change may be told after it began. */
+	uint64_t since = n->begun_ms - (s->o.slow_messages ? 5000 : 0);
+	bool late = s->now >= n->begun_ms + s->app[app].rules.ready_ms;
+
+	if (s->ch[CH_TO_CONTROLLER].len && s->ch[CH_TO_CONTROLLER].last_at > s->now)
+		return true; /* the news that it is ready may be under way */
+	for (uint32_t i = 0; i < r->unit_count; i++) {
+		const struct rollout_unit *u = &r->units[i];
+
+		if (u->stop || !rollout_same(u->version, r->to))
+			continue;
+		if (s->crashed[u->id] >= since)
+			return true;
+		if (s->numbers.state[u->id] == HEALTH_DOWN &&
+		    (late || s->went_down[u->id] >= since))
+			return true;
+		if (late && u->use != USE_SERVE && s->numbers.state[u->id] != HEALTH_UP)
+			return true;
+	}
+	return false;
+}
+
+static void check_established(struct sim *s, uint32_t app, const struct rollout *r)
+{
+	const struct notes *n = &s->app[app].notes;
+	uint32_t ready = 0;
+
+	if (!r->direct && s->now < n->bake_ms + s->app[app].rules.bake_ms)
+		sim_broken(s, "app %u: established before the bake was over", app);
+	for (uint32_t i = 0; i < r->unit_count; i++) {
+		const struct rollout_unit *u = &r->units[i];
+
+		if (u->stop || !rollout_same(u->version, r->to))
+			continue;
+		ready += u->seen.ready && u->slot <= s->app[app].rules.instances;
+		if (u->id >= n->first_unit && u->seen.starts > 1)
+			sim_broken(s, "app %u: established, although unit %llu crashed", app,
+				   (unsigned long long)u->id);
+	}
+	if (!r->direct && ready < s->app[app].rules.instances)
+		sim_broken(s, "app %u: established with %u ready", app, ready);
+}
+
+/* What a step may do to single units. */
+static void check_units(struct sim *s, uint32_t app, const struct rollout *before,
+			const struct rollout *after)
+{
+	const struct rollout_rules *rules = &s->app[app].rules;
+	struct rollout_version goal = rollout_goal(after);
+	bool waited = after->undoing && s->now >= s->app[app].notes.undo_ms + rules->ready_ms;
+	uint32_t starting = 0;
+
+	for (uint32_t i = 0; i < after->unit_count; i++) {
+		const struct rollout_unit *u = &after->units[i], *was = unit_in(before, u->id);
+		bool of_goal = rollout_same(u->version, goal), moving = after->phase == ROLLOUT_SWITCH;
+		unsigned long long id = u->id;
+
+		if (was && was->use != USE_SERVE && u->use == USE_SERVE && !u->seen.ready &&
+		    !waited && after->phase != ROLLOUT_IDLE && before->change == after->change &&
+		    before->undoing == after->undoing)
+			sim_broken(s, "app %u: unit %llu serves and is not ready", app, id);
+		if (moving && !u->stop && u->use == USE_PROBE && !of_goal &&
+		    (after->undoing || !rollout_same(u->version, after->from)))
+			sim_broken(s, "app %u: nobody waits for unit %llu, and it runs", app, id);
+		if (after->phase == ROLLOUT_EMPTY && !of_goal && u->use == USE_DRAIN && !u->stop &&
+		    u->until_ms > s->now + rules->switch_ms)
+			sim_broken(s, "app %u: unit %llu drains too long for a hold", app, id);
+		starting += moving && of_goal && !u->stop && u->use == USE_PROBE;
+	}
+	if (starting > 1 && !after->undoing && !after->direct && after->from.release)
+		sim_broken(s, "app %u: a deploy starts %u at once", app, starting);
+}
+
+static void check_ends(struct sim *s, uint32_t app, const struct rollout *before,
+		       const struct rollout *after, const struct rollout_event *ev)
+{
+	const struct rollout_result *res = &s->ctl.result;
+
+	if (ev->type == ROLLOUT_LOOK && after->undoing && !before->undoing &&
+	    !has_cause(s, app, before))
+		sim_broken(s, "app %u: undone without a cause: %s", app, after->reason);
+	if (ev->type == ROLLOUT_LOOK && after->phase == ROLLOUT_FINISH && !after->undoing &&
+	    before->change == after->change &&
+	    (before->phase == ROLLOUT_SWITCH || before->phase == ROLLOUT_BAKE))
+		check_established(s, app, after);
+	if (!res->ended || res->ended != before->change || res->outcome == ROLLOUT_SUPERSEDED ||
+	    after->phase != ROLLOUT_IDLE)
+		return;
+	for (uint32_t i = 0; i < after->unit_count; i++)
+		if (!rollout_same(after->units[i].version, after->current))
+			sim_broken(s, "app %u: ended with unit %llu of another version", app,
+				   (unsigned long long)after->units[i].id);
+}
+
 void check_step(struct sim *s, uint32_t app, const struct rollout *before,
 		const struct rollout *after, const struct rollout_event *ev)
 {
@@ -80,6 +195,8 @@ void check_step(struct sim *s, uint32_t app, const struct rollout *before,
 	if (after->hold && after->phase != ROLLOUT_EMPTY && after->phase != ROLLOUT_FILL)
 		sim_broken(s, "app %u: held in %s", app, rollout_phase_name(after->phase));
 	check_order(s, app, before, after, ev);
+	check_ends(s, app, before, after, ev);
+	check_units(s, app, before, after);
 	if ((after->phase != ROLLOUT_SWITCH && after->phase != ROLLOUT_BAKE) || after->undoing ||
 	    after->direct || before->change != after->change)
 		return;
@@ -159,9 +276,10 @@ void check_send(struct sim *s, const struct request *q, const struct rt_target *
 		sim_broken(s, "a request to unit %llu, which does not serve", id);
 	if (in && in->stopping)
 		sim_broken(s, "a request to unit %llu, which was told to end", id);
-	if (t->fails_in_row >= a->fall)
-		sim_broken(s, "a request to unit %llu, which failed %u probes in a row", id,
-			   t->fails_in_row);
+	if (t->down)
+		sim_broken(s, "a request to unit %llu, which failed %u probes in a row and then "
+			      "passed %u",
+			   id, a->fall, t->passes_in_row);
 	if (a->target_limit && t->outstanding >= a->target_limit)
 		sim_broken(s, "a request to unit %llu beyond its limit", id);
 	if (ra->order)
@@ -239,6 +357,18 @@ void check_room(struct sim *s, uint32_t app)
 }
 
 /* --- at rest --- */
+
+/* An undo may wait without end only while something else serves that it must not give up. */
+void check_waits_rightly(struct sim *s, uint32_t app)
+{
+	const struct rollout *r = &s->store.app[app].r;
+
+	for (uint32_t i = 0; i < r->unit_count; i++)
+		if (r->units[i].use == USE_SERVE &&
+		    !rollout_same(r->units[i].version, rollout_goal(r)))
+			return;
+	sim_broken(s, "app %u: an undo waits, and nothing would be lost by its end", app);
+}
 
 static bool unit_rests(struct sim *s, uint32_t app, const struct rollout_unit *u, char *why,
 		       size_t size)

@@ -88,6 +88,10 @@ static enum retry_verdict decide(struct sim *s, const struct request *q, struct 
 		v = RETRY_UNREAD;
 	if (sim_mutated(s, MUTATE_RETRY_LATE) && f.error == ETIMEDOUT)
 		v = RETRY_SAFE;
+	if (v == RETRY_NO && f.written == 0)
+		sim_broken(s, "a request of which nothing was written was given up");
+	if (v != RETRY_NO && q->read && f.written && f.died_under >= 2)
+		sim_broken(s, "a request was sent on after two targets had died under it");
 	if (!q->post && v == RETRY_NO && f.error != ETIMEDOUT && !f.answer_begun &&
 	    f.died_under < 2)
 		sim_broken(s, "a GET without an answer was not tried once more");

@@ -218,6 +218,7 @@ static enum step_verdict step(struct sim *s, uint32_t app, const struct rollout_
 	if (sim_mutated(s, MUTATE_MIX))
 		rules.never_mixed = false;
 	store_copy(before, &c->next);
+	c->unit_before_step = c->next_unit;
 	rollout_step(&c->next, &rules, ev, s->now, &c->next_unit, &c->result);
 	if (c->next_unit >= SIM_IDS) {
 		sim_broken(s, "more units than the model has room for");

@@ -165,6 +165,7 @@ void keeper_proc_ended(struct sim *s, uint32_t pid)
 		gone(s, in);
 		return;
 	}
+	s->crashed[in->id] = s->now;
 	pause = pause_after(s, &in->sup, &supervise_instance, in->started_ms);
 	if (sim_mutated(s, MUTATE_FORGET) && pause) {
 		forget(s, in);

@@ -5,10 +5,12 @@
  */
 #include "sim.h"
 
-/* Time in which everything must have come to rest after the faults: the longest back-off, and a
- * change that is undone, with room. */
-#define REST_MS 700000ul
+/* Time in which everything must have come to rest after the faults: a back-off that faults have made
+ * long, and a change that is undone, with room. */
+#define REST_MS 150000ul
 #define LOOP_MS 1500000ul /* until a back-off has reached its ceiling, and beyond */
+
+#define SCALE_BACK 100 /* an order to ourselves */
 
 static uint32_t any_release(struct sim *s)
 {
@@ -37,6 +39,9 @@ static void change_config(struct sim *s, uint32_t app)
 	struct app *a = &s->app[app];
 
 	if (sim_chance(s, 50)) {
+		if (sim_chance(s, 50)) /* and soon back again */
+			sim_at(s, s->now + sim_between(s, 20, 2000), E_OPERATE, app, SCALE_BACK,
+			       a->rules.instances);
 		a->rules.instances = sim_between(s, 1, SIM_SLOTS);
 		sim_say(s, "operator: app %u has %u instances now", app, a->rules.instances);
 	} else {
@@ -52,6 +57,11 @@ static void operate(struct sim *s, const struct event *e)
 {
 	uint32_t dice = sim_between(s, 0, 99);
 
+	if (e->b == SCALE_BACK) {
+		s->app[e->a].rules.instances = (uint32_t)e->c;
+		s->ctl.wake[e->a] = 0;
+		return;
+	}
 	if (e->b > 1 || s->calm) {
 		if (e->b > 1)
 			order(s, e->a, (enum rollout_event_type)(e->b - 1), (uint32_t)e->c);
@@ -160,7 +170,7 @@ static void calm(struct sim *s)
 	s->calm = true;
 	s->calm_at = s->now;
 	s->ctl.crash_in = 0;
-	s->arrive_until = s->now + 20000;
+	s->arrive_until = s->now + 10000;
 	s->store.full = s->store.reserve_open = false;
 	for (uint32_t i = 0; i < SIM_PROCS; i++)
 		if (s->proc[i].pid && s->proc[i].hung &&
@@ -191,6 +201,7 @@ static void rescue(struct sim *s)
 		    rollout_goal(r).release <= SIM_GOOD)
 			continue;
 		s->app[i].rescued = true;
+		check_waits_rightly(s, i);
 		order(s, i, ROLLOUT_ROLLBACK, 1);
 	}
 }

@@ -140,7 +140,12 @@ void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health
 		t->passes++;
 		s->last_up[t->id] = s->now;
 	}
+	t->passes_in_row = ev == HEALTH_PASSED ? t->passes_in_row + 1 : 0;
 	t->fails_in_row = ev == HEALTH_PASSED ? 0 : t->fails_in_row + 1;
+	if (t->fails_in_row >= a->fall)
+		t->down = true;
+	if (t->passes_in_row >= a->rise)
+		t->down = false;
 	if (sim_mutated(s, MUTATE_NEVER_DOWN) && ev != HEALTH_PASSED) {
 		t->health.next_probe_ms = s->now + a->probe_ms;
 		return;
@@ -152,6 +157,8 @@ void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health
 		return;
 	sim_say(s, "router: unit %llu is %s", (unsigned long long)t->id,
 		t->health.state == HEALTH_UP ? "up" : "down");
+	if (t->health.state == HEALTH_DOWN)
+		s->went_down[t->id] = s->now;
 	write_numbers(s, app, t);
 	bell(s, app);
 	router_settle(s, app, SETTLE_STATE);
@@ -316,6 +323,8 @@ static void wait(struct sim *s, uint32_t i)
 	}
 	if (q->until_ms > MAX(q->came_ms, ra->hold.outage_since_ms) + l.wait_ms)
 		sim_broken(s, "request %u may wait longer than is allowed", q->serial);
+	if (ra->hold.reason == HOLD_OUTAGE && q->until_ms > ra->hold.outage_since_ms + l.wait_ms)
+		sim_broken(s, "request %u waits longer than the outage allows", q->serial);
 	q->state = R_WAITING;
 	q->next = SIM_NONE;
 	if (ra->tail == SIM_NONE)

@@ -49,6 +49,7 @@
 	X(DRAINED, "see-drained", "every draining unit is believed to be empty")                   \
 	X(GONE, "see-gone", "what was told to end is believed to be gone")                         \
 	X(PARK, "park-loses", "the parked units are forgotten")                                    \
+	X(OLD_NEWS, "old-news", "after a hang, deadlines are judged before messages are read")     \
 	X(REFUSE, "refuse-abort", "an abort is refused in the bake")                               \
 	X(NO_END, "lose-end", "a superseded change gets no end in the history")                    \
 	X(TWO_ENDS, "end-twice", "a change that ended is told again after a crash")                \
@@ -150,6 +151,10 @@ struct proc {
 	bool up, hung, flapping, ending;
 };
 
+struct notes { /* the checker's, of the change in hand */
+	uint64_t begun_ms, undo_ms, bake_ms, first_unit;
+};
+
 struct app {
 	struct rollout_rules rules;
 	struct behaviour behaviour[SIM_RELEASES + 1];
@@ -158,6 +163,7 @@ struct app {
 	uint32_t arrive_ms; /* mean time between requests */
 	bool is_unix, unread_counts;
 	bool held; /* by an operator: part of the configuration here */
+	struct notes notes;
 	bool rescued;
 	uint32_t expect; /* release that must be established when it is quiet; 0: any */
 };
@@ -230,7 +236,7 @@ struct controller {
 	uint32_t wanted_least[SIM_APPS]; /* instances, since the last table */
 	bool touched[SIM_APPS];		 /* configuration that the table has to follow */
 	uint32_t crash_in;		 /* lines until it dies; 0: not planned */
-	uint64_t keeper_boot, next_unit, next_change, generation, published;
+	uint64_t unit_before_step, keeper_boot, next_unit, next_change, generation, published;
 	struct saved app[SIM_APPS];
 	uint64_t wake[SIM_APPS];
 	struct {
@@ -251,7 +257,8 @@ struct rt_target {
 	uint32_t outstanding;
 	uint32_t probe_serial;
 	/* the checker's own count */
-	uint32_t passes, fails_in_row;
+	uint32_t passes, passes_in_row, fails_in_row;
+	bool down;
 };
 
 struct rt_app {
@@ -302,6 +309,8 @@ struct sim {
 	struct proc proc[SIM_PROCS];
 	uint32_t next_pid;
 	uint64_t last_up[SIM_IDS]; /* when the unit was last able to serve */
+	uint64_t went_down[SIM_IDS]; /* when the router last found it down */
+	uint64_t crashed[SIM_IDS]; /* when a process of it last ended unasked */
 	struct keeper keeper;
 	struct store store;
 	struct controller ctl;
@@ -416,6 +425,8 @@ void operators_event(struct sim *s, const struct event *e);
 void check_step(struct sim *s, uint32_t app, const struct rollout *before,
 		const struct rollout *after, const struct rollout_event *ev);
 void check_order_saved(struct sim *s, uint32_t app, const struct rollout_unit *u);
+void check_saved(struct sim *s, uint32_t app, const struct rollout *before,
+		 const struct rollout *after);
 void check_table(struct sim *s, const struct sim_table *before, const struct sim_table *after);
 void check_spawn(struct sim *s, uint32_t app, uint32_t release, uint64_t unit);
 void check_stop(struct sim *s, const struct inst *in);
@@ -423,4 +434,5 @@ void check_send(struct sim *s, const struct request *q, const struct rt_target *
 void check_pause(struct sim *s, const struct supervise_rule *rule, uint32_t ends_before,
 		 uint64_t ran_ms, uint64_t pause);
 void check_room(struct sim *s, uint32_t app);
+void check_waits_rightly(struct sim *s, uint32_t app);
 bool check_quiet(struct sim *s, char *why, size_t size);

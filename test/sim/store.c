@@ -51,6 +51,7 @@ enum store_verdict store_save(struct sim *s, uint32_t app, const struct rollout 
 		st->reserve_open = true;
 	if ((st->full && !st->reserve_open) || (faults && !urgent && sim_chance(s, 2)))
 		return STORE_FAILED;
+	check_saved(s, app, &st->app[app].r, r);
 	store_copy(&st->app[app].r, r);
 	st->app[app].boot = s->ctl.keeper_boot;
 	st->next_unit = s->ctl.next_unit;

@@ -195,8 +195,11 @@ static bool is_due(struct sim *s, struct event *e)
 	}
 	if (!p->up || (id == P_CONTROLLER && e->type != E_DELIVER && e->b != p->epoch))
 		return false;
-	if (s->now < p->hung_until) {
-		sim_at(s, p->hung_until, e->type, e->a, e->b, e->c);
+	if (s->now < p->hung_until) { /* what waits in its socket is read before anything is judged */
+		bool later = id == P_CONTROLLER && e->type != E_DELIVER && e->type != E_ACT &&
+			     !sim_mutated(s, MUTATE_OLD_NEWS);
+
+		sim_at(s, p->hung_until + later, e->type, e->a, e->b, e->c);
 		return false;
 	}
 	return true;
