@@ -51,9 +51,15 @@ build() { # build FOLDER [meson options]: configures once, then builds
 passed=0
 failed=0
 count() { # count RESULTS: adds the figures of a meson or pytest run
-	p=$(sed -n -e 's/^Ok: *\([0-9]*\).*/\1/p' -e 's/.*[^0-9]\([0-9][0-9]*\) passed.*/\1/p' "$1" | tail -1)
-	f=$(sed -n -e 's/^Fail: *\([0-9]*\).*/\1/p' -e 's/.*[^0-9]\([0-9][0-9]*\) failed.*/\1/p' "$1" | tail -1)
-	t=$(sed -n -e 's/^Timeout: *\([0-9]*\).*/\1/p' -e 's/.*[^0-9]\([0-9][0-9]*\) error.*/\1/p' "$1" | tail -1)
+	if grep -q '^Ok: ' "$1"; then
+		p=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$1" | tail -1)
+		f=$(sed -n -e 's/^Fail: *\([0-9]*\).*/\1/p' "$1" | tail -1)
+		t=$(sed -n -e 's/^Timeout: *\([0-9]*\).*/\1/p' "$1" | tail -1)
+	else
+		p=$(tail -1 "$1" | sed -n 's/.*\<\([0-9][0-9]*\) passed.*/\1/p')
+		f=$(tail -1 "$1" | sed -n 's/.*\<\([0-9][0-9]*\) failed.*/\1/p')
+		t=$(tail -1 "$1" | sed -n 's/.*\<\([0-9][0-9]*\) error.*/\1/p')
+	fi
 	passed=$((passed + ${p:-0}))
 	failed=$((failed + ${f:-0} + ${t:-0}))
 }
