@@ -96,6 +96,7 @@ struct ship_unit {
 	struct msg_instance seen;
 	enum target_use published; /* use in the newest table */
 	uint64_t published_generation; /* first table with this use */
+	uint64_t cut_before;	       /* requests that were cut before its drain began */
 };
 
 /* A server that Upstate does not run. */

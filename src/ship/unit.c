@@ -17,6 +17,7 @@
 struct ship_unit *ship_unit(struct ship_app *a, uint64_t id)
 {
 	struct ship_unit *x = map_get(&a->ship->unit_by_id, id);
+	struct shm_sum sum;
 
 	if (x)
 		return x;
@@ -24,6 +25,8 @@ struct ship_unit *ship_unit(struct ship_app *a, uint64_t id)
 	x->id = id;
 	x->app = a;
 	x->shm_slot = ship_slot(a->ship, id);
+	shm_sum_slot(a->ship->shm, x->shm_slot, &sum);
+	x->cut_before = sum.failed_cut; /* not 0 when only the controller is new */
 	list_add_tail(&a->units, &x->link);
 	map_put(&a->ship->unit_by_id, id, x);
 	return x;
