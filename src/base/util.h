@@ -60,6 +60,12 @@ char *util_strdup(const char *s);
 /* Copies src into dst[size], always terminated; returns false when it did not fit. */
 bool util_copy(char *dst, size_t size, const char *src);
 
+/* Makes a text that may come from anywhere, or was cut to fit, UTF-8 (RFC 3629): a character that was
+ * cut off at the end goes, any other byte that belongs to none becomes '?'. */
+void util_utf8(char *s);
+/* Both: what fits of it, whole characters only. */
+void util_text(char *dst, size_t size, const char *src);
+
 static inline void util_freep(void *p)
 {
 	free(*(void **)p);

@@ -46,8 +46,8 @@ void ship_change_begin(struct ship_app *a, enum ship_kind kind, struct rollout_v
 	c->to = to;
 	c->began_ms = clock_wall_ms();
 	util_copy(c->outcome, sizeof(c->outcome), "running");
-	util_copy(c->who, sizeof(c->who), who);
-	util_copy(c->why, sizeof(c->why), why);
+	util_text(c->who, sizeof(c->who), who);
+	util_text(c->why, sizeof(c->why), why);
 	c->steps = util_alloc(SHIP_STEPS_MAX * sizeof(*c->steps));
 	for (uint32_t t = 0; t < a->ship->shm->threads; t++)
 		atomic_store(&shm_counts(a->ship->shm, t, a->shm_slot)->longest_us, 0);
@@ -68,6 +68,7 @@ void ship_change_step(struct ship_app *a, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(step->name, sizeof(step->name), fmt, ap);
 	va_end(ap);
+	util_utf8(step->name);
 	step->at_ms = clock_wall_ms();
 	step->ms = step->at_ms - MIN(c->began_ms, step->at_ms);
 }
@@ -101,7 +102,7 @@ void ship_change_end(struct ship_app *a, const char *outcome, const char *reason
 	shm_sum_slot(a->ship->shm, a->shm_slot, &now);
 	ship_receipt(&now, &c->base, &c->receipt);
 	util_copy(c->outcome, sizeof(c->outcome), outcome);
-	util_copy(c->reason, sizeof(c->reason), reason);
+	util_text(c->reason, sizeof(c->reason), reason);
 	c->ended_ms = clock_wall_ms();
 	c->staging = false;
 }

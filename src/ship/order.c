@@ -15,6 +15,19 @@ static bool in_hand(const struct ship_app *a)
 	return a->change && !a->change->ended_ms;
 }
 
+/* What history says of an order: as long as in a change. */
+static json_t *said_by(const char *who, const char *why)
+{
+	struct ship_change c; /* for the sizes alone */
+	json_t *o;
+
+	util_text(c.who, sizeof(c.who), who);
+	util_text(c.why, sizeof(c.why), why);
+	o = json_pack("{s:s, s:s}", "who", c.who, "why", c.why);
+	ensure(o);
+	return o;
+}
+
 /* A deploy of what is in force already: said so, recorded, nothing to do. */
 static int already(struct ship_app *a, const char *who, const char *why, uint64_t *ret_change)
 {
@@ -31,6 +44,7 @@ int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *
 	CLEANUP(json_decrefp) json_t *settings = NULL;
 	CLEANUP(json_decrefp) json_t *record = NULL;
 	struct rollout_version to;
+	char from[500];
 	uint64_t lacking;
 	uint32_t number;
 	bool *want;
@@ -67,7 +81,8 @@ int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *
 	ship_change_step(a, "accepted from %.100s: %zu entries, %llu bytes", source, m->len,
 			 (unsigned long long)m->bytes);
 	record = ship_change_json(a, a->change);
-	json_object_set_new(record, "source", json_string(source));
+	util_text(from, sizeof(from), source);
+	json_object_set_new(record, "source", json_string(from));
 	if (ship_commit(s, a, "change.accepted", record, false, e) < 0) {
 		ship_change_end(a, "failed", e->msg);
 		return err_wrap(e, "recording the deploy");
@@ -150,6 +165,7 @@ int ship_abort(struct ship_app *a, const char *who, const char *why, uint64_t *r
 		return err_set(e, ERR_NOT_FOUND, "nothing is changing in app '%s'", a->name);
 	*ret_change = a->change->number;
 	snprintf(reason, sizeof(reason), "aborted by %.60s: %.100s", who, why[0] ? why : "no reason given");
+	util_utf8(reason);
 	ship_change_step(a, "%s", reason);
 	if (a->stage_pipe >= 0) {
 		ship_stage_abort(a);
@@ -162,7 +178,7 @@ int ship_abort(struct ship_app *a, const char *who, const char *why, uint64_t *r
 
 int ship_hold(struct ship_app *a, bool hold, const char *who, const char *why, struct err *e)
 {
-	CLEANUP(json_decrefp) json_t *record = json_pack("{s:s, s:s}", "who", who, "why", why);
+	CLEANUP(json_decrefp) json_t *record = said_by(who, why);
 	bool was = a->held;
 
 	a->held = hold;
@@ -202,13 +218,13 @@ int ship_order_target(struct ship_app *a, const char *target, enum target_use us
 {
 	static const char *const kinds[USE_COUNT] = {[USE_SERVE] = "serve", [USE_DRAIN] = "drain",
 						     [USE_FENCE] = "fence"};
-	CLEANUP(json_decrefp) json_t *record = json_pack("{s:s, s:s, s:s}", "target", target, "who", who,
-							 "why", why);
+	CLEANUP(json_decrefp) json_t *record = said_by(who, why);
 	char known[500];
 
 	if (!has_target(a, target, known, sizeof(known)) && !json_object_get(a->ordered, target))
 		return err_set(e, ERR_NOT_FOUND, "app '%s' has no target '%s'; it has: %s", a->name, target,
 			       known[0] ? known : "none now");
+	json_object_set_new(record, "target", json_string(target));
 	if (use == USE_SERVE)
 		json_object_del(a->ordered, target);
 	else

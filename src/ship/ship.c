@@ -226,6 +226,7 @@ void ship_on_instance(struct ship *s, const struct msg_instance *m)
 	if (m->state != INSTANCE_GONE)
 		x->ordered_start = true;
 	x->seen = *m;
+	util_utf8(x->seen.reason); /* it may quote what the configuration says to run */
 	ship_app_look(x->app);
 	if (s->ops.on_status)
 		s->ops.on_status(s->ops.arg);
@@ -236,6 +237,7 @@ void ship_on_part(struct ship *s, const struct msg_part *m)
 	if (m->part >= PART_COUNT)
 		return;
 	s->parts[m->part] = *m;
+	util_utf8(s->parts[m->part].reason);
 	if (s->ops.on_status)
 		s->ops.on_status(s->ops.arg);
 }

@@ -20,6 +20,7 @@ static PRINTF(3, 4) void set(struct tell_status_of *ret, const char *status, con
 	va_start(ap, fmt);
 	vsnprintf(ret->reason, sizeof(ret->reason), fmt, ap);
 	va_end(ap);
+	util_utf8(ret->reason);
 }
 
 void tell_part_status(struct tell *t, enum part p, struct tell_status_of *ret)

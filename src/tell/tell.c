@@ -62,13 +62,11 @@ void tell_answer_json(struct call *c, int status, json_t *o)
 
 static json_t *err_json(const struct err *e)
 {
-	json_t *o = json_pack("{s:s, s:s, s:i}", "code", err_name(e->code), "message", e->msg, "exit",
-			      err_exit_status(e->code));
+	char text[sizeof(e->msg)];
 
-	if (!o) /* the message is not UTF-8: it quotes what somebody sent */
-		o = json_pack("{s:s, s:s, s:i}", "code", err_name(e->code), "message",
-			      "the request is not UTF-8", "exit", err_exit_status(e->code));
-	return json_pack("{s:o}", "error", o);
+	util_text(text, sizeof(text), e->msg); /* it may quote what somebody sent */
+	return json_pack("{s:{s:s, s:s, s:i}}", "error", "code", err_name(e->code), "message", text,
+			 "exit", err_exit_status(e->code));
 }
 
 void tell_answer_err_with(struct call *c, const struct err *e, json_t *more)
@@ -148,7 +146,7 @@ static void find_who(struct server_request *r, char *ret, size_t size)
 	}
 	pw = getpwuid(uid);
 	if (pw)
-		util_copy(ret, size, pw->pw_name);
+		util_text(ret, size, pw->pw_name);
 	else
 		snprintf(ret, size, "%u", uid);
 }

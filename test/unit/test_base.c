@@ -59,6 +59,20 @@ static void times_read_back_as_written(void **state)
 	assert_false(clock_parse("yesterday", &ms));
 }
 
+static void texts_that_were_cut_end_at_a_whole_character(void **state)
+{
+	char text[8];
+
+	util_text(text, sizeof(text), "aaaaaa語");
+	assert_string_equal(text, "aaaaaa");
+	util_text(text, sizeof(text), "aaaa語");
+	assert_string_equal(text, "aaaa語");
+	util_text(text, sizeof(text), "a\xffz\xe8\xaa");
+	assert_string_equal(text, "a?z");
+	util_text(text, sizeof(text), "\xed\xa0\x80!"); /* a surrogate */
+	assert_string_equal(text, "???!");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -66,6 +80,7 @@ int main(void)
 		cmocka_unit_test(buffer_stops_at_its_bound_and_remembers),
 		cmocka_unit_test(map_keeps_what_is_put_through_growth_and_deletion),
 		cmocka_unit_test(times_read_back_as_written),
+		cmocka_unit_test(texts_that_were_cut_end_at_a_whole_character),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

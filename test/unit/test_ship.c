@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The shipping shell without processes: this program is the keeper (it reads the orders and tells of
+ * instances) and the router (it writes into the numbers). State and store are real, in a fresh folder.
+ */
+#include "unit.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sqlite3.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ship/ship.h"
+#include "state/state_priv.h"
+
+#define ORDERS_MAX 512
+
+struct order_seen {
+	enum msg_type type;
+	uint64_t id; /* of the instance; of a TABLE its generation */
+	char name[MSG_NAME];
+	char env[4096]; /* a line each */
+};
+
+static struct err e;
+static struct loop loop;
+static struct msg_channel keeper;
+static struct ship ship;
+static struct shm *shm;
+static struct conf *conf;
+static char folder[64];
+static struct order_seen orders[ORDERS_MAX];
+static uint32_t order_count;
+static char *table; /* the newest */
+static char last_end[256]; /* the change that ended last: "2 undone: reason" */
+
+static const char config[] = "apps:\n"
+			     "  web:\n"
+			     "    hosts: ['*']\n"
+			     "    run: ./serve --port $PORT\n"
+			     "    instances: 2\n"
+			     "    bake: 0s\n"
+			     "    ready: { within: 60s }\n";
+
+static void on_order(struct msg_channel *ch, struct msg *m)
+{
+	struct order_seen *o = &orders[order_count];
+
+	assert_true(order_count++ < ORDERS_MAX);
+	*o = (struct order_seen){.type = m->type};
+	if (m->type == MSG_START) {
+		const struct msg_start *s = m->body;
+		const char *argv[8], *env[64];
+		size_t at = 0;
+
+		o->id = s->id;
+		util_copy(o->name, sizeof(o->name), s->name);
+		assert_true(msg_strings(m, &at, s->argc, argv) && msg_strings(m, &at, s->envc, env));
+		for (uint32_t i = 0; i < s->envc; i++) {
+			strcat(o->env, env[i]);
+			strcat(o->env, "\n");
+		}
+	} else if (m->type == MSG_STOP) {
+		o->id = ((const struct msg_stop *)m->body)->id;
+	} else if (m->type == MSG_TABLE) {
+		off_t size = lseek(m->fds[0], 0, SEEK_END);
+
+		free(table);
+		table = util_alloc((size_t)size);
+		assert_int_equal(pread(m->fds[0], table, (size_t)size, 0), size);
+		o->id = ((const struct msg_table *)m->body)->generation;
+		for (uint32_t t = 0; t < shm->threads; t++) /* the router takes it up */
+			atomic_store(&shm->thread[t].generation, o->id);
+	}
+}
+
+static void on_keeper_end(struct msg_channel *ch, const char *reason)
+{
+	fail_msg("the channel ended: %s", reason);
+}
+
+static void on_change(void *arg, struct ship_app *a, const struct ship_step *step)
+{
+	if (!step)
+		snprintf(last_end, sizeof(last_end), "%llu %s: %.200s",
+			 (unsigned long long)a->change->number, a->change->outcome, a->change->reason);
+}
+
+static void turns(int n)
+{
+	while (n--)
+		loop_turn(&loop, 0);
+}
+
+/* Turns until the condition holds; a test that waits in vain fails. */
+#define wait_until(cond)                                                                           \
+	do {                                                                                       \
+		uint64_t until_ = clock_ms() + 10000;                                              \
+		while (!(cond)) {                                                                  \
+			assert_true(clock_ms() < until_);                                          \
+			loop_turn(&loop, 5);                                                       \
+		}                                                                                  \
+	} while (0)
+
+static void configure(const char *text)
+{
+	struct conf_problems problems = {0};
+	struct conf *c, *old = conf;
+
+	if (conf_parse("upstate.yaml", text, strlen(text), &c, &problems, &e) < 0) {
+		CLEANUP_BUF struct buf out = {0};
+
+		conf_problems_print(&problems, "upstate.yaml", &out);
+		fail_msg("%s", buf_str(&out));
+	}
+	conf_problems_free(&problems);
+	assert_int_equal(ship_configure(&ship, c, NULL, &e), 0);
+	conf = c;
+	conf_free(old);
+}
+
+/* A controller starts: the state is loaded, the keeper tells nothing but that it is all. */
+static void begin(const char *text)
+{
+	char store[80];
+	int fds[2];
+
+	assert_int_equal(msg_pair(fds), 0);
+	keeper = (struct msg_channel){.on_msg = on_order, .on_end = on_keeper_end};
+	ship = (struct ship){.loop = &loop, .shm = shm, .ops = {.on_change = on_change}};
+	ship.keeper = util_alloc(sizeof(*ship.keeper));
+	ship.keeper->on_msg = on_order;
+	ship.keeper->on_end = on_keeper_end;
+	assert_int_equal(msg_channel_open(&keeper, &loop, fds[0]), 0);
+	assert_int_equal(msg_channel_open(ship.keeper, &loop, fds[1]), 0);
+	util_copy(ship.dir, sizeof(ship.dir), folder);
+	snprintf(store, sizeof(store), "%s/store", folder);
+	assert_int_equal(state_open(folder, &ship.state, &e), 0);
+	assert_int_equal(store_open(store, &ship.store, &e), 0);
+	assert_int_equal(ship_open(&ship, &e), 0);
+	configure(text);
+	ship_synced(&ship);
+	turns(3);
+}
+
+/* The controller is killed: nothing of it is left but what was saved. (Its memory is let go.) */
+static void end(void)
+{
+	struct ship_app *a;
+	struct ship_unit *x;
+
+	loop_timer_fini(&loop, &ship.turn);
+	loop_timer_fini(&loop, &ship.retry);
+	LIST_EACH (a, &ship.apps, link) {
+		loop_timer_fini(&loop, &a->wake);
+		LIST_EACH (x, &a->units, link)
+			(void)x;
+	}
+	msg_channel_close(&keeper);
+	msg_channel_close(ship.keeper);
+	store_close(ship.store);
+	state_close(ship.state);
+}
+
+static int setup(void **state)
+{
+	int fd;
+
+	strcpy(folder, access("/dev/shm", W_OK) == 0 ? "/dev/shm/upstate-ship.XXXXXX"
+						     : "/tmp/upstate-ship.XXXXXX");
+	if (!mkdtemp(folder) || loop_init(&loop) < 0)
+		return -1;
+	fd = shm_create(2);
+	shm = shm_map(fd);
+	close(fd);
+	order_count = 0;
+	last_end[0] = '\0';
+	if (!shm)
+		return -1;
+	begin(config);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char command[256];
+
+	end();
+	conf_free(TAKE(conf));
+	shm_unmap(shm);
+	loop_fini(&loop);
+	free(TAKE(table));
+	snprintf(command, sizeof(command), "chmod -R u+rwx %s; rm -rf %s", folder, folder);
+	return system(command);
+}
+
+static struct ship_app *web(void)
+{
+	return ship_find(&ship, "web");
+}
+
+static void sha256(const char *text, char ret[STORE_HASH])
+{
+	unsigned char raw[32];
+
+	EVP_Digest(text, strlen(text), raw, NULL, EVP_sha256(), NULL);
+	for (int i = 0; i < 32; i++)
+		snprintf(ret + 2 * i, 3, "%02x", raw[i]);
+}
+
+/* Sends a release of one file with this content and orders its deploy. */
+static int try_deploy(const char *content, const char *why, uint64_t *change)
+{
+	struct store_manifest m;
+	struct store_intake *in;
+	char hash[STORE_HASH], text[2048], id[STATE_HASH];
+	uint64_t objects;
+	int n, r;
+
+	sha256(content, hash);
+	n = snprintf(text, sizeof(text), "%.64s %zu x\n%s", hash, strlen(content), content);
+	assert_int_equal(store_intake_begin(ship.store, &in, &e), 0);
+	assert_int_equal(store_intake_feed(in, text, (size_t)n, &e), 0);
+	assert_int_equal(store_intake_end(in, &objects, &e), 0);
+	n = snprintf(text, sizeof(text), "upstate-manifest 1\nf 0755 %zu %.64s serve\n", strlen(content), hash);
+	assert_int_equal(state_text_put(ship.state, text, (size_t)n, id, &e), 0);
+	assert_int_equal(store_manifest_parse(text, (size_t)n, &m, &e), 0);
+	r = ship_deploy(web(), &m, "/home/someone/web", "someone", why, change, &e);
+	store_manifest_free(&m);
+	return r;
+}
+
+static uint64_t start_deploy(const char *content)
+{
+	uint64_t change;
+
+	assert_int_equal(try_deploy(content, "a test", &change), 0);
+	wait_until(web()->stage_pipe < 0);
+	turns(2);
+	return change;
+}
+
+static void tell(uint64_t id, enum instance_state state, uint32_t starts, const char *reason)
+{
+	struct msg_instance m = {.id = id, .state = state, .starts = starts,
+				 .pid = state <= INSTANCE_RUNNING ? 100 : 0};
+
+	util_copy(m.reason, sizeof(m.reason), reason);
+	ship_on_instance(&ship, &m);
+	turns(2);
+}
+
+static void probe(uint64_t id, enum target_state state)
+{
+	struct shm_slot *slot = &shm->slot[ship_slot(&ship, id)];
+
+	atomic_store(&slot->passed, state == TARGET_UP);
+	atomic_store(&slot->state, state);
+	ship_on_bell(&ship);
+	turns(2);
+}
+
+/* A world in which all goes well: instances start, get ready and end as ordered. Runs until nothing
+ * is ordered any more. */
+static void go_on(uint32_t *from)
+{
+	while (*from < order_count) {
+		struct order_seen o = orders[(*from)++];
+
+		if (o.type == MSG_START) {
+			tell(o.id, INSTANCE_STARTING, 1, "");
+			probe(o.id, TARGET_UP);
+		} else if (o.type == MSG_STOP) {
+			tell(o.id, INSTANCE_GONE, 1, "exited with status 0 after 1 s");
+		}
+		ship_on_bell(&ship);
+		turns(3);
+	}
+}
+
+static void finish(uint32_t *from)
+{
+	wait_until((go_on(from), web()->rollout.phase == ROLLOUT_IDLE && !web()->rollout.change));
+}
+
+static uint64_t deployed(const char *content, uint32_t *from)
+{
+	uint64_t change = start_deploy(content);
+
+	finish(from);
+	return change;
+}
+
+/* The nth of this type. */
+static struct order_seen *order_of(enum msg_type type, uint32_t nth)
+{
+	for (uint32_t i = 0; i < order_count; i++)
+		if (orders[i].type == type && !nth--)
+			return &orders[i];
+	fail_msg("no such order");
+	return NULL;
+}
+
+static uint32_t orders_of(enum msg_type type, uint32_t from)
+{
+	uint32_t n = 0;
+
+	for (; from < order_count; from++)
+		n += orders[from].type == type;
+	return n;
+}
+
+/* From now on (or no more) nothing can be written into the state. */
+static __attribute__((unused)) void disk(bool full)
+{
+	const char *sql = full ? "PRAGMA query_only = 1" : "PRAGMA query_only = 0";
+
+	assert_int_equal(sqlite3_exec(ship.state->db, sql, NULL, NULL, NULL), 0);
+}
+
+/* --- tests --- */
+
+static void test_a_release_is_deployed(void **state)
+{
+	uint32_t at = 0;
+
+	deployed("one", &at);
+	assert_string_equal(last_end, "1 done: ");
+	assert_int_equal(web()->rollout.current.release, 1);
+	assert_int_equal(orders_of(MSG_START, 0), 2);
+	assert_non_null(strstr(order_of(MSG_START, 0)->env, "UPSTATE_INSTANCE=1\n"));
+}
+
+static void test_long_reasons_in_any_language_do_no_harm(void **state)
+{
+	char why[1200];
+	uint64_t change;
+	uint32_t at = 0;
+	json_t *o;
+
+	/* Three bytes each: each bound cuts one of them in half, whatever came before. */
+	for (size_t pad = 0; pad < 3; pad++) {
+		memset(why, 'x', pad);
+		why[pad] = '\0';
+		for (int i = 0; i < 300; i++)
+			strcat(why, "語");
+		assert_int_equal(try_deploy(pad ? "two" : "one", why, &change), 0);
+		assert_int_equal(ship_abort(web(), why, why, &change, &e), 0);
+		wait_until(web()->stage_pipe < 0);
+		assert_true(web()->change->ended_ms != 0);
+		deployed(pad == 1 ? "x1" : pad ? "x2" : "x0", &at);
+		start_deploy(pad == 1 ? "y1" : pad ? "y2" : "y0");
+		assert_int_equal(ship_abort(web(), why, why, &change, &e), 0);
+		finish(&at);
+		o = ship_change_json(web(), web()->change);
+		assert_string_equal(json_string_value(json_object_get(o, "outcome")), "undone");
+		json_decref(o);
+		assert_int_equal(ship_hold(web(), true, why, why, &e), 0);
+		assert_int_equal(ship_hold(web(), false, "x", why, &e), 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+		T(test_a_release_is_deployed),
+		T(test_long_reasons_in_any_language_do_no_harm),
+	};
+
+	log_init("test", LOG_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
