@@ -42,9 +42,10 @@ static void on_bell(struct loop_io *io, uint32_t events)
 		ship_on_bell(&container_of(io, struct control, bell)->ship);
 }
 
-static void changed(void *arg, struct ship_app *a, const struct ship_step *step)
+static void changed(void *arg, struct ship_app *a, const struct ship_change *c,
+		    const struct ship_step *step)
 {
-	tell_change(((struct control *)arg)->tell, a, step);
+	tell_change(((struct control *)arg)->tell, a, c, step);
 }
 
 static void status_changed(void *arg)

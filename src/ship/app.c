@@ -25,6 +25,7 @@ struct ship_app *ship_app_create(struct ship *s, const char *name)
 	a->next_release = a->next_settings = 1;
 	a->stage_pipe = -1;
 	a->ordered = json_object();
+	a->unsaved = json_array();
 	a->wake.on_time = wake;
 	list_init(&a->units);
 	list_add_tail(&s->apps, &a->link);

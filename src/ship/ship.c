@@ -23,6 +23,7 @@ static void on_retry(struct loop_timer *t)
 
 	LIST_EACH (a, &s->apps, link)
 		ship_app_look(a);
+	ship_table_dirty(s);
 }
 
 struct load {
@@ -57,7 +58,7 @@ static bool new_world(struct ship *s, uint64_t saved)
 	return true;
 }
 
-static void start_afresh(struct ship *s)
+static int start_afresh(struct ship *s, struct err *e)
 {
 	static const struct rollout_event booted = {.type = ROLLOUT_BOOTED};
 	struct ship_app *a;
@@ -65,10 +66,12 @@ static void start_afresh(struct ship *s)
 	LIST_EACH (a, &s->apps, link) {
 		if (a->change && !a->change->ended_ms) /* its numbers went with the old keeper */
 			memset(&a->change->base, 0, sizeof(a->change->base));
-		ship_app_step(a, &booted);
+		if (ship_app_step(a, &booted, e) < 0)
+			return -(int)e->code;
 		if (a->change && !a->change->ended_ms)
 			ship_change_fail(a, "failed", "Upstate itself was restarted meanwhile");
 	}
+	return 0;
 }
 
 int ship_open(struct ship *s, struct err *e)
@@ -93,8 +96,7 @@ int ship_open(struct ship *s, struct err *e)
 		return -(int)e->code;
 	if (new_world(s, (uint64_t)world)) {
 		s->generation = 0;
-		start_afresh(s);
-		return ship_numbers_save(s, e);
+		return start_afresh(s, e) < 0 ? -(int)e->code : ship_numbers_save(s, e);
 	}
 	return 0;
 }
@@ -181,6 +183,7 @@ int ship_configure(struct ship *s, const struct conf *c, json_t *ret_changed, st
 		a->conf = now;
 		if (now)
 			give_uid(s, a);
+		a->settings_due = true;
 		ship_targets_configure(a);
 		ship_app_look(a);
 	}

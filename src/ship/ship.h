@@ -128,16 +128,20 @@ struct ship_app {
 	bool held;		  /* by order of a person */
 	json_t *ordered;	  /* {target name: "drain" | "fence"} */
 	struct ship_change *change; /* in hand, or the last one; NULL: none yet */
+	struct ship_change *before; /* what `change` took the place of */
+	json_t *unsaved; /* [[kind, time, data]]: history that waits to be saved with the app */
+	bool settings_due; /* those of the configuration may differ from those in force */
 	struct loop_timer wake;
 	struct loop_child stage_child;
-	int stage_pipe; /* its words when it fails; -1 */
-	bool abort_stage;
+	int stage_pipe; /* its words when it fails; -1: it does not run */
+	uint64_t stage_change; /* for which it works */
 	bool dirty; /* to be stepped at the end of this turn */
 };
 
 struct ship_ops {
-	/* A step was added to, or an end came for, the app's change. */
-	void (*on_change)(void *arg, struct ship_app *app, const struct ship_step *step);
+	/* A step was added to, or (step NULL) an end came for, a change of the app. */
+	void (*on_change)(void *arg, struct ship_app *app, const struct ship_change *c,
+			  const struct ship_step *step);
 	/* Something that a status is made of may have changed. */
 	void (*on_status)(void *arg);
 	void *arg;
@@ -222,17 +226,22 @@ int ship_settings_number(struct ship_app *a, json_t *settings, uint32_t *ret, st
 const struct ship_settings *ship_settings(const struct ship_app *a, uint32_t number);
 
 /* step.c */
-void ship_app_step(struct ship_app *a, const struct rollout_event *ev);
+/* Fails when what was decided could not be saved: then all is as before. */
+int ship_app_step(struct ship_app *a, const struct rollout_event *ev, struct err *e);
 void ship_app_look(struct ship_app *a); /* step soon: at the end of this turn */
 void ship_turn(struct ship *s);
 void ship_rules(const struct ship_app *a, struct rollout_rules *ret);
-/* Saves a change of state with a record of history, using the reserve if `vital`. undo() is the
- * caller's when it fails. record NULL: none. */
-int ship_commit(struct ship *s, struct ship_app *a, const char *kind, json_t *record, bool vital,
-		struct err *e);
+/* A record of history (taken over) that the next commit of the app saves with its state. */
+void ship_note(struct ship_app *a, const char *kind, json_t *data);
+/* Takes back what was noted since there were so many. */
+void ship_unnote(struct ship_app *a, size_t count);
+/* Saves the app with what was noted, using the reserve if `vital`. When it fails, what was noted still
+ * waits, and saving is tried again soon; who cannot wait takes everything back instead. */
+int ship_commit(struct ship_app *a, bool vital, struct err *e);
 
 /* unit.c */
 struct ship_unit *ship_unit(struct ship_app *a, uint64_t id);
+void ship_units_tidy(struct ship_app *a); /* forgets those that the rollout does not know */
 void ship_units_prepare(struct ship_app *a); /* after a step, before it is saved: new ones get a port */
 void ship_units_sync(struct ship_app *a);  /* make the keeper's world like the rollout */
 void ship_units_look(struct ship_app *a);  /* fill in what is seen */
@@ -256,7 +265,11 @@ void ship_targets_configure(struct ship_app *a);
 void ship_change_begin(struct ship_app *a, enum ship_kind kind, struct rollout_version to,
 		       const char *who, const char *why);
 void ship_change_step(struct ship_app *a, const char *fmt, ...) PRINTF(2, 3);
-void ship_change_end(struct ship_app *a, const char *outcome, const char *reason);
+/* Takes back a begin that could not be saved: the change before is there again. */
+void ship_change_drop(struct ship_app *a);
+void ship_change_end(struct ship_app *a, struct ship_change *c, const char *outcome, const char *reason);
+void ship_change_revive(struct ship_change *c); /* it did not end after all */
+void ship_change_tell(struct ship_app *a, struct ship_change *c, bool ended); /* to who follows it */
 void ship_change_free(struct ship_change *c);
 json_t *ship_change_json(const struct ship_app *a, const struct ship_change *c); /* docs/API.md */
 json_t *ship_change_save(const struct ship_change *c);
@@ -268,7 +281,7 @@ void ship_version_name(const struct ship_app *a, struct rollout_version v, char 
 
 /* stage.c */
 int ship_stage_begin(struct ship_app *a, struct err *e);
+void ship_stage_stop(struct ship_app *a); /* nobody wants its outcome any more */
 /* Ends a change that is in hand but not (or not yet) a rollout. */
 void ship_change_fail(struct ship_app *a, const char *outcome, const char *reason);
-void ship_stage_abort(struct ship_app *a);
 void ship_prune(struct ship_app *a);

@@ -190,7 +190,7 @@ static void order_stop(struct ship_app *a, const struct rollout_unit *u, struct 
 
 void ship_units_sync(struct ship_app *a)
 {
-	struct ship_unit *x, *tmp;
+	struct ship_unit *x;
 
 	if (!a->ship->synced)
 		return;
@@ -203,6 +203,13 @@ void ship_units_sync(struct ship_app *a)
 		else if (!u->stop && !x->ordered_start)
 			order_start(a, u, x);
 	}
+	ship_units_tidy(a);
+}
+
+void ship_units_tidy(struct ship_app *a)
+{
+	struct ship_unit *x, *tmp;
+
 	LIST_EACH_SAFE (x, tmp, &a->units, link) {
 		bool wanted = false;
 

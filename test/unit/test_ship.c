@@ -80,11 +80,12 @@ static void on_keeper_end(struct msg_channel *ch, const char *reason)
 	fail_msg("the channel ended: %s", reason);
 }
 
-static void on_change(void *arg, struct ship_app *a, const struct ship_step *step)
+static void on_change(void *arg, struct ship_app *a, const struct ship_change *c,
+		      const struct ship_step *step)
 {
 	if (!step)
-		snprintf(last_end, sizeof(last_end), "%llu %s: %.200s",
-			 (unsigned long long)a->change->number, a->change->outcome, a->change->reason);
+		snprintf(last_end, sizeof(last_end), "%llu %s: %.200s", (unsigned long long)c->number,
+			 c->outcome, c->reason);
 }
 
 static void turns(int n)
@@ -312,7 +313,7 @@ static uint32_t orders_of(enum msg_type type, uint32_t from)
 }
 
 /* From now on (or no more) nothing can be written into the state. */
-static __attribute__((unused)) void disk(bool full)
+static void disk(bool full)
 {
 	const char *sql = full ? "PRAGMA query_only = 1" : "PRAGMA query_only = 0";
 
@@ -361,11 +362,121 @@ static void test_long_reasons_in_any_language_do_no_harm(void **state)
 	}
 }
 
+/* The outcomes in the history, by change: "1:done 2:superseded " */
+static bool gather_outcomes(void *arg, json_t *record)
+{
+	json_t *data = json_object_get(record, "data");
+	char text[64];
+
+	if (strcmp(json_string_value(json_object_get(record, "kind")), "change.end") == 0) {
+		snprintf(text, sizeof(text), "%lld:%.30s ",
+			 json_integer_value(json_object_get(data, "change")),
+			 json_string_value(json_object_get(data, "outcome")));
+		strcat(arg, text);
+	}
+	return true;
+}
+
+static const char *outcomes(void)
+{
+	static char text[1000];
+
+	text[0] = '\0';
+	assert_int_equal(state_history_read(ship.state, "web", 0, 0, 1000, false, gather_outcomes, text, &e), 0);
+	return text;
+}
+
+static void test_what_cannot_be_saved_is_not_done_but_later(void **state)
+{
+	uint32_t at = 0, seen;
+	uint64_t change;
+
+	deployed("one", &at);
+	start_deploy("two");
+	seen = order_count;
+	disk(true);
+	go_on(&at);
+	assert_int_equal(orders_of(MSG_TABLE, seen), 0);
+	assert_int_equal(web()->rollout.unit_count, 3);
+	assert_true(ship_abort(web(), "someone", "why", &change, &e) < 0);
+	assert_false(web()->rollout.undoing);
+	assert_true(ship_rollback(web(), "1", "someone", "why", &change, &e) < 0);
+	assert_int_equal(web()->change->number, 2);
+	assert_int_equal(web()->change->ended_ms, 0);
+	assert_int_equal(ship_hold(web(), true, "someone", "why", &e), 0); /* is never refused */
+	disk(false);
+	finish(&at);
+	assert_string_equal(outcomes(), "1:done 2:done ");
+	assert_int_equal(web()->releases[1].before, 1);
+	assert_true(web()->held);
+	wait_until(json_array_size(web()->unsaved) == 0);
+	assert_int_equal(web()->change->step_count, web()->change->told);
+}
+
+static void test_settings_whose_beginning_cannot_be_saved_begin_later(void **state)
+{
+	uint32_t at = 0;
+
+	deployed("one", &at);
+	disk(true);
+	configure("apps:\n  web:\n    hosts: ['*']\n    run: ./serve again\n    instances: 2\n    bake: 0s\n");
+	turns(3);
+	assert_int_equal(web()->rollout.phase, ROLLOUT_IDLE);
+	disk(false);
+	wait_until(web()->rollout.phase != ROLLOUT_IDLE);
+	finish(&at);
+	assert_string_equal(outcomes(), "1:done 2:done ");
+	assert_int_equal(web()->rollout.current.settings, 2);
+	assert_int_equal(web()->settings_count, 2);
+}
+
+static void test_a_rollback_in_the_middle_of_a_deploy_goes_where_it_was_told(void **state)
+{
+	uint32_t at = 0;
+	uint64_t change;
+
+	deployed("one", &at);
+	deployed("two", &at);
+	assert_int_equal(try_deploy("three", "a test", &change), 0); /* its files come in place */
+	assert_int_equal(ship_rollback(web(), "web@1", "someone", "why", &change, &e), 0);
+	finish(&at);
+	wait_until(web()->stage_pipe < 0);
+	assert_int_equal(web()->rollout.current.release, 1);
+	start_deploy("four"); /* it runs */
+	assert_int_equal(ship_rollback(web(), "2", "someone", "why", &change, &e), 0);
+	finish(&at);
+	assert_int_equal(web()->rollout.current.release, 2);
+	assert_string_equal(outcomes(), "1:done 2:done 3:superseded 4:done 5:superseded 6:done ");
+}
+
+static void test_an_abort_while_files_come_in_place_is_for_good(void **state)
+{
+	uint64_t change;
+	uint32_t at = 0;
+
+	deployed("one", &at);
+	assert_int_equal(try_deploy("two", "a test", &change), 0);
+	assert_int_equal(ship_abort(web(), "someone", "no", &change, &e), 0);
+	/* The controller dies before the child is seen to end. */
+	web()->stage_pipe = (close(web()->stage_pipe), -1);
+	loop_child_del(&loop, &web()->stage_child);
+	end();
+	begin(config);
+	turns(20);
+	assert_int_equal(web()->stage_pipe, -1);
+	assert_string_equal(outcomes(), "1:done 2:undone ");
+	assert_string_equal(web()->change->reason, "aborted by someone: no");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(test_a_release_is_deployed),
+		T(test_what_cannot_be_saved_is_not_done_but_later),
+		T(test_settings_whose_beginning_cannot_be_saved_begin_later),
+		T(test_a_rollback_in_the_middle_of_a_deploy_goes_where_it_was_told),
+		T(test_an_abort_while_files_come_in_place_is_for_good),
 		T(test_long_reasons_in_any_language_do_no_harm),
 	};
 
