@@ -13,6 +13,11 @@ static void wake(struct loop_timer *t)
 	ship_app_look(container_of(t, struct ship_app, wake));
 }
 
+static void again(struct loop_timer *t)
+{
+	ship_app_look(container_of(t, struct ship_app, again));
+}
+
 struct ship_app *ship_app_create(struct ship *s, const char *name)
 {
 	struct ship_app *a = util_alloc(sizeof(*a));
@@ -27,6 +32,7 @@ struct ship_app *ship_app_create(struct ship *s, const char *name)
 	a->ordered = json_object();
 	a->unsaved = json_array();
 	a->wake.on_time = wake;
+	a->again.on_time = again;
 	list_init(&a->units);
 	list_add_tail(&s->apps, &a->link);
 	map_put(&s->by_name, map_hash(name, strlen(name)), a);
@@ -211,6 +217,8 @@ static bool load_rollout(struct ship_app *a, json_t *o)
 		r->unit_count++;
 		x = ship_unit(a, u->id);
 		x->port = (uint16_t)port;
+		x->version = u->version;
+		x->slot = u->slot;
 	}
 	return rollout_check(r) == NULL;
 }

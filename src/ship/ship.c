@@ -11,6 +11,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#define REFUSED_MS 1000ull
+#define REFUSED_MAX_MS 300000ull
+
 static void on_turn(struct loop_timer *t)
 {
 	ship_turn(container_of(t, struct ship, turn));
@@ -213,6 +216,18 @@ void ship_synced(struct ship *s)
 	ship_table_dirty(s);
 }
 
+/* The keeper could not start it at all (no room, no disk): again, after a pause that grows. A rollout
+ * that can turn round does so first. */
+static void start_refused(struct ship_unit *x)
+{
+	struct loop *loop = x->app->ship->loop;
+
+	x->ordered_start = false;
+	x->again_ms = loop->now_ms + MIN(REFUSED_MS << MIN(x->refused, 20u), REFUSED_MAX_MS);
+	x->refused++;
+	loop_timer_set(loop, &x->app->again, x->again_ms);
+}
+
 void ship_on_instance(struct ship *s, const struct msg_instance *m)
 {
 	struct ship_unit *x = map_get(&s->unit_by_id, m->id);
@@ -230,6 +245,12 @@ void ship_on_instance(struct ship *s, const struct msg_instance *m)
 		x->ordered_start = true;
 	x->seen = *m;
 	util_utf8(x->seen.reason); /* it may quote what the configuration says to run */
+	if (x->seen.reason[0])
+		util_copy(x->why, sizeof(x->why), x->seen.reason);
+	if (m->state == INSTANCE_RUNNING || m->state == INSTANCE_STARTING)
+		x->refused = 0;
+	if (x->gone && x->ordered_start && !x->ordered_stop)
+		start_refused(x);
 	ship_app_look(x->app);
 	if (s->ops.on_status)
 		s->ops.on_status(s->ops.arg);
@@ -249,9 +270,15 @@ void ship_on_bell(struct ship *s)
 {
 	struct ship_app *a;
 
-	LIST_EACH (a, &s->apps, link)
-		if (a->rollout.unit_count)
+	/* An app that rests asks for nothing but its drained instances: there may be thousands. */
+	LIST_EACH (a, &s->apps, link) {
+		bool rests = a->rollout.phase == ROLLOUT_IDLE;
+
+		for (uint32_t i = 0; rests && i < a->rollout.unit_count; i++)
+			rests = a->rollout.units[i].use == USE_SERVE;
+		if (!rests)
 			ship_app_look(a);
+	}
 	if (s->ops.on_status)
 		s->ops.on_status(s->ops.arg);
 }

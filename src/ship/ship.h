@@ -86,14 +86,17 @@ struct ship_unit {
 	struct list link;
 	uint64_t id;
 	struct ship_app *app;
-	uint32_t slot_of_app;
+	uint32_t slot; /* of the app */
 	uint32_t shm_slot;
 	struct rollout_version version;
 	uint16_t port; /* 0: a unix socket */
 	bool known;    /* the keeper has told of it */
 	bool ordered_start, ordered_stop; /* to the keeper that is there now */
 	bool gone;
+	uint32_t refused;  /* starts in a row that the keeper refused */
+	uint64_t again_ms; /* not ordered before */
 	struct msg_instance seen;
+	char why[MSG_REASON]; /* it ended last, or could not be started; "": it never did */
 	enum target_use published; /* use in the newest table */
 	uint64_t published_generation; /* first table with this use */
 };
@@ -132,6 +135,7 @@ struct ship_app {
 	json_t *unsaved; /* [[kind, time, data]]: history that waits to be saved with the app */
 	bool settings_due; /* those of the configuration may differ from those in force */
 	struct loop_timer wake;
+	struct loop_timer again; /* a start that was refused is ordered again */
 	struct loop_child stage_child;
 	int stage_pipe; /* its words when it fails; -1: it does not run */
 	uint64_t stage_change; /* for which it works */
@@ -246,7 +250,10 @@ void ship_units_prepare(struct ship_app *a); /* after a step, before it is saved
 void ship_units_sync(struct ship_app *a);  /* make the keeper's world like the rollout */
 void ship_units_look(struct ship_app *a);  /* fill in what is seen */
 void ship_unit_name(const struct ship_app *a, const struct rollout_unit *u, char *ret, size_t size);
-void ship_unit_forget_orders(struct ship *s); /* a new keeper knows nothing */
+/* Why a unit is not ready, for a person. */
+void ship_unit_why(const struct ship_app *a, const struct ship_unit *x, char *ret, size_t size);
+/* The errno or HTTP status of a probe that failed, for a person. */
+const char *ship_probe_error(int error);
 
 /* slots.c */
 uint32_t ship_slot(struct ship *s, uint64_t id); /* of an app or a target; the same for the same id */

@@ -105,6 +105,25 @@ static void note_steps(struct ship_app *a, const struct rollout_result *result)
 	}
 }
 
+/* The rollout knows which instance broke its word; what is known of it besides is said here. */
+static void say_why(struct ship_app *a, struct rollout_result *result)
+{
+	const struct ship_unit *x = ship_unit(a, result->culprit);
+	/* It may have been undone altogether in the same step. */
+	char *reason = a->rollout.reason[0] ? a->rollout.reason : result->reason;
+	const char *end = strchr(reason, '/'); /* "instance @8/1 did not ..." */
+	char what[sizeof(result->reason)], why[MSG_REASON];
+
+	util_copy(what, sizeof(what), end ? end + 1 + strspn(end + 1, "0123456789") : "");
+	if (strcmp(what, " ended") == 0 && x->why[0]) /* it may be up again by now */
+		util_copy(why, sizeof(why), x->why);
+	else
+		ship_unit_why(a, x, why, sizeof(why));
+	snprintf(reason, sizeof(a->rollout.reason), "instance %.40s@%u/%u%.50s: %.80s", a->name,
+		 x->version.release, x->slot, what, why);
+	util_utf8(reason);
+}
+
 /* The change in hand is over: done, it makes its release the established one. */
 static void note_end(struct ship_app *a, const struct rollout_result *result, struct ship_release *to)
 {
@@ -216,6 +235,8 @@ int ship_app_step(struct ship_app *a, const struct rollout_event *ev, struct err
 	if (!result.changed)
 		return 0;
 	ship_units_prepare(a);
+	if (result.culprit)
+		say_why(a, &result);
 	note_steps(a, &result);
 	note_ends(a, ev, &result, &ends);
 	r = ship_commit(a, ev->type != ROLLOUT_DEPLOY, e);
@@ -261,6 +282,7 @@ void ship_turn(struct ship *s)
 			continue;
 		a->dirty = false; /* what sets it again arms the next turn */
 		ship_app_step(a, &look, &e);
+		ship_units_sync(a); /* starts that were refused */
 		begin_settings(a);
 		if (json_array_size(a->unsaved))
 			ship_commit(a, true, &e);

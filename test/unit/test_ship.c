@@ -155,6 +155,7 @@ static void end(void)
 	loop_timer_fini(&loop, &ship.retry);
 	LIST_EACH (a, &ship.apps, link) {
 		loop_timer_fini(&loop, &a->wake);
+		loop_timer_fini(&loop, &a->again);
 		LIST_EACH (x, &a->units, link)
 			(void)x;
 	}
@@ -333,6 +334,67 @@ static void test_a_release_is_deployed(void **state)
 	assert_non_null(strstr(order_of(MSG_START, 0)->env, "UPSTATE_INSTANCE=1\n"));
 }
 
+static void test_a_start_that_the_keeper_refuses_undoes_the_deploy(void **state)
+{
+	uint32_t at = 0, seen;
+
+	deployed("one", &at);
+	seen = order_count;
+	start_deploy("two");
+	assert_int_equal(orders_of(MSG_START, seen), 1);
+	tell(order_of(MSG_START, 2)->id, INSTANCE_GONE, 0, "1024 instances are running, which is the limit");
+	finish(&at);
+	assert_string_equal(last_end, "2 undone: instance web@2/1 ended: 1024 instances are running, which "
+				      "is the limit");
+	assert_int_equal(web()->rollout.unit_count, 2);
+}
+
+static void test_a_start_that_the_keeper_refuses_is_ordered_again_when_there_is_no_way_back(void **state)
+{
+	uint32_t at = 0, seen;
+
+	deployed("one", &at);
+	seen = order_count;
+	tell(web()->rollout.units[0].id, INSTANCE_GONE, 0, "no descriptor left");
+	assert_int_equal(orders_of(MSG_START, seen), 0);
+	wait_until(orders_of(MSG_START, seen) == 1);
+	tell(web()->rollout.units[0].id, INSTANCE_GONE, 0, "no descriptor left");
+	assert_int_equal(ship_unit(web(), web()->rollout.units[0].id)->refused, 2);
+}
+
+static void test_an_undone_deploy_says_what_its_instance_did(void **state)
+{
+	uint32_t at = 0;
+	uint64_t id;
+
+	deployed("one", &at);
+	start_deploy("two");
+	id = order_of(MSG_START, 2)->id;
+	tell(id, INSTANCE_STARTING, 1, "");
+	tell(id, INSTANCE_WAITING, 1, "exited with status 3 after 0.7 s");
+	tell(id, INSTANCE_STARTING, 2, "");
+	tell(id, INSTANCE_WAITING, 2, "exited with status 3 after 0.7 s");
+	finish(&at);
+	assert_string_equal(last_end, "2 undone: instance web@2/1 ended: exited with status 3 after 0.7 s");
+}
+
+static void test_settings_that_nothing_has_are_forgotten(void **state)
+{
+	char text[300];
+	uint32_t at = 0;
+
+	deployed("one", &at);
+	for (int i = 0; i < 12; i++) {
+		snprintf(text, sizeof(text), "apps:\n  web:\n    hosts: ['*']\n    run: ./serve %d\n"
+					     "    instances: 2\n    bake: 0s\n", i);
+		configure(text);
+		turns(3);
+		finish(&at);
+	}
+	assert_int_equal(web()->rollout.current.settings, 13);
+	assert_true(web()->settings_count <= 4);
+}
+
 static void test_long_reasons_in_any_language_do_no_harm(void **state)
 {
 	char why[1200];
@@ -477,6 +539,10 @@ int main(void)
 		T(test_settings_whose_beginning_cannot_be_saved_begin_later),
 		T(test_a_rollback_in_the_middle_of_a_deploy_goes_where_it_was_told),
 		T(test_an_abort_while_files_come_in_place_is_for_good),
+		T(test_a_start_that_the_keeper_refuses_undoes_the_deploy),
+		T(test_a_start_that_the_keeper_refuses_is_ordered_again_when_there_is_no_way_back),
+		T(test_an_undone_deploy_says_what_its_instance_did),
+		T(test_settings_that_nothing_has_are_forgotten),
 		T(test_long_reasons_in_any_language_do_no_harm),
 	};
 
