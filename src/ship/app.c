@@ -26,6 +26,7 @@ struct ship_app *ship_app_create(struct ship *s, const char *name)
 	a->ship = s;
 	a->id = map_hash(name, strlen(name)) | 1ull << 63; /* apart from the small numbers of instances */
 	a->shm_slot = ship_slot(s, a->id);
+	a->has_slot = true;
 	a->uid = (uint32_t)-1;
 	a->next_release = a->next_settings = 1;
 	a->stage_pipe = -1;

@@ -241,6 +241,18 @@ static bool has_target(const struct ship_app *a, const char *name, char *known, 
 	return found;
 }
 
+void ship_orders_tidy(struct ship_app *a)
+{
+	char known[500];
+	const char *name;
+	json_t *order;
+	void *tmp;
+
+	json_object_foreach_safe (a->ordered, tmp, name, order)
+		if (!has_target(a, name, known, sizeof(known)))
+			json_object_del(a->ordered, name);
+}
+
 int ship_order_target(struct ship_app *a, const char *target, enum target_use use, const char *who,
 		      const char *why, struct err *e)
 {
@@ -249,7 +261,7 @@ int ship_order_target(struct ship_app *a, const char *target, enum target_use us
 	CLEANUP(json_decrefp) json_t *record = said_by(who, why);
 	char known[500];
 
-	if (!has_target(a, target, known, sizeof(known)) && !json_object_get(a->ordered, target))
+	if (!has_target(a, target, known, sizeof(known)))
 		return err_set(e, ERR_NOT_FOUND, "app '%s' has no target '%s'; it has: %s", a->name, target,
 			       known[0] ? known : "none now");
 	json_object_set_new(record, "target", json_string(target));

@@ -95,6 +95,7 @@ void ship_targets_configure(struct ship_app *a)
 		if (!stays)
 			ship_slot_leave(a->ship, old[i].id);
 	}
+	ship_orders_tidy(a);
 	free(old);
 }
 
@@ -249,13 +250,16 @@ void ship_publish(struct ship *s)
 
 	if (!s->synced || !s->conf)
 		return;
-	s->table_dirty = false;
+	/* On a failure the table stays dirty: each turn, the next beat at the latest, tries again. */
 	if (build(s, &b, &e) < 0) {
 		log_error("table", "reason=\"%s\"", e.msg);
 		return;
 	}
-	if (b.len == last.len && last.len && memcmp(b.data, last.data, b.len) == 0)
+	if (b.len == last.len && last.len && memcmp(b.data, last.data, b.len) == 0) {
+		s->table_dirty = false;
+		note_published(s); /* an order may hide what the rollout says: it is in force all the same */
 		return;
+	}
 	buf_free(&last);
 	last.max = b.max;
 	buf_add(&last, b.data, b.len);
@@ -268,5 +272,6 @@ void ship_publish(struct ship *s)
 		buf_free(&last);
 		return;
 	}
+	s->table_dirty = false;
 	note_published(s);
 }

@@ -104,24 +104,23 @@ int ship_open(struct ship *s, struct err *e)
 	return 0;
 }
 
-/* A stable user for each app, when there is a choice. */
-static void give_uid(struct ship *s, struct ship_app *a)
+/* A stable user for each app, when there is a choice: none is given to another app ever. */
+static uint32_t next_uid(const struct ship *s)
 {
-	struct ship_app *o;
 	uint32_t uid = SHIP_UID_BASE;
+	struct ship_app *a;
 
-	if (!s->root || a->uid != (uint32_t)-1)
-		return;
-	LIST_EACH (o, &s->apps, link)
-		if (o->uid != (uint32_t)-1)
-			uid = MAX(uid, o->uid + 1);
-	ensure(uid < SHIP_UID_BASE + SHIP_UIDS);
-	a->uid = uid;
+	LIST_EACH (a, &s->apps, link)
+		if (a->uid != (uint32_t)-1)
+			uid = MAX(uid, a->uid + 1);
+	return uid;
 }
 
 struct ship_app *ship_find(struct ship *s, const char *name)
 {
-	return map_get(&s->by_name, map_hash(name, strlen(name)));
+	struct ship_app *a = map_get(&s->by_name, map_hash(name, strlen(name)));
+
+	return a && strcmp(a->name, name) == 0 ? a : NULL;
 }
 
 int ship_find_or_list(struct ship *s, const char *name, struct ship_app **ret, struct err *e)
@@ -163,30 +162,49 @@ static bool differs(const struct conf_app *x, const struct conf_app *y)
 	       x->drain_ms != y->drain_ms || x->target_limit != y->target_limit;
 }
 
+/* An app that is not configured and runs nothing has no place in the numbers. */
+static void keep_slot(struct ship_app *a)
+{
+	bool wanted = a->conf || a->rollout.unit_count;
+
+	if (wanted && !a->has_slot)
+		a->shm_slot = ship_slot(a->ship, a->id);
+	else if (!wanted && a->has_slot)
+		ship_slot_leave(a->ship, a->id);
+	a->has_slot = wanted;
+}
+
 int ship_configure(struct ship *s, const struct conf *c, json_t *ret_changed, struct err *e)
 {
 	struct ship_app *a;
+	uint32_t uids = 0, uid;
 
-	if (s->apps.next != &s->apps) {
-		LIST_EACH (a, &s->apps, link)
-			if (a->conf && !conf_app(c, a->name) && a->rollout.phase != ROLLOUT_IDLE)
-				return err_set(e, ERR_REFUSED,
-					       "app '%s' is no longer in the file, but a change of it is "
-					       "going on: wait, or `upstate abort %s` first",
-					       a->name, a->name);
-	}
+	LIST_EACH (a, &s->apps, link)
+		if (a->conf && !conf_app(c, a->name) &&
+		    (a->rollout.phase != ROLLOUT_IDLE || (a->change && !a->change->ended_ms)))
+			return err_set(e, ERR_REFUSED,
+				       "app '%s' is no longer in the file, but a change of it is going "
+				       "on: wait, or `upstate abort %s` first",
+				       a->name, a->name);
+	for (uint32_t i = 0; i < c->app_count; i++)
+		uids += !ship_find(s, c->apps[i].name);
+	if (s->root && next_uid(s) + uids > SHIP_UID_BASE + SHIP_UIDS)
+		return err_set(e, ERR_LIMIT, "there are no %u users left for new apps: %u had one so far", uids,
+			       next_uid(s) - SHIP_UID_BASE);
 	for (uint32_t i = 0; i < c->app_count; i++)
 		if (!ship_find(s, c->apps[i].name))
 			ship_app_create(s, c->apps[i].name);
+	uid = next_uid(s);
 	LIST_EACH (a, &s->apps, link) {
 		const struct conf_app *now = conf_app(c, a->name);
 
 		if ((a->conf || now) && differs(a->conf, now) && ret_changed)
 			json_array_append_new(ret_changed, json_string(a->name));
 		a->conf = now;
-		if (now)
-			give_uid(s, a);
+		if (now && s->root && a->uid == (uint32_t)-1)
+			a->uid = uid++;
 		a->settings_due = true;
+		keep_slot(a);
 		ship_targets_configure(a);
 		ship_app_look(a);
 	}
@@ -201,12 +219,15 @@ void ship_synced(struct ship *s)
 	struct ship_app *a;
 
 	s->synced = true;
+	ship_slots_reclaim(s);
 	LIST_EACH (a, &s->apps, link) {
 		ship_units_sync(a);
 		if (a->change && a->change->staging && !a->change->ended_ms && a->stage_pipe < 0) {
 			struct err e;
 
-			if (ship_stage_begin(a, &e) < 0)
+			if (!a->conf)
+				ship_change_fail(a, "failed", "the app is no longer configured");
+			else if (ship_stage_begin(a, &e) < 0)
 				ship_change_fail(a, "failed", e.msg);
 		} else if (a->change && !a->change->ended_ms && a->rollout.phase == ROLLOUT_IDLE) {
 			ship_change_fail(a, "failed", "it had not begun when the controller ended");

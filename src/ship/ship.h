@@ -118,6 +118,7 @@ struct ship_app {
 	const struct conf_app *conf; /* NULL: not configured (any more) */
 	uint64_t id;		     /* map_hash of the name */
 	uint32_t shm_slot;
+	bool has_slot; /* while it is configured or has instances */
 	uint32_t uid; /* (uint32_t)-1: everything runs as one user */
 	uint32_t next_release, next_settings;
 	struct ship_release *releases;
@@ -210,6 +211,9 @@ int ship_hold(struct ship_app *a, bool hold, const char *who, const char *why, s
 int ship_order_target(struct ship_app *a, const char *target, enum target_use use, const char *who,
 		      const char *why, struct err *e);
 
+/* Orders for targets that are no more end with them; a later one of that name is another. */
+void ship_orders_tidy(struct ship_app *a);
+
 /* --- inner parts, by file --- */
 
 /* app.c: what is saved */
@@ -259,6 +263,8 @@ const char *ship_probe_error(int error);
 uint32_t ship_slot(struct ship *s, uint64_t id); /* of an app or a target; the same for the same id */
 void ship_slot_leave(struct ship *s, uint64_t id);
 void ship_slots_tidy(struct ship *s);
+/* Those that an earlier controller had given out and nobody has any more begin to leave. */
+void ship_slots_reclaim(struct ship *s);
 uint64_t ship_applied(const struct ship *s); /* newest table that all threads of the router use */
 
 /* publish.c */

@@ -115,6 +115,7 @@ static bool needed(struct ship *s, const char *id)
 	struct ship_app *a;
 
 	LIST_EACH (a, &s->apps, link) {
+		const struct ship_release *now = ship_release(a, a->rollout.current.release);
 		uint32_t kept = 0;
 
 		if (a->change && !a->change->ended_ms) {
@@ -132,6 +133,7 @@ static bool needed(struct ship *s, const char *id)
 		for (uint32_t i = a->release_count; i-- > 0;) {
 			const struct ship_release *r = &a->releases[i];
 			bool in_use = r->number == a->rollout.current.release ||
+				      (now && r->number == now->before) || /* the way back */
 				      r->number == a->rollout.from.release ||
 				      r->number == a->rollout.to.release;
 

@@ -245,6 +245,7 @@ int ship_app_step(struct ship_app *a, const struct rollout_event *ev, struct err
 		return r;
 	}
 	ship_units_sync(a);
+	ship_orders_tidy(a);
 	ship_table_dirty(s);
 	if (ends.superseded)
 		ship_change_tell(a, a->before, true);

@@ -74,8 +74,20 @@ void ship_units_look(struct ship_app *a)
 	}
 }
 
+static bool has_port(const struct ship *s, uint16_t port)
+{
+	struct ship_app *a;
+	struct ship_unit *x;
+
+	LIST_EACH (a, &s->apps, link)
+		LIST_EACH (x, &a->units, link)
+			if (x->port == port)
+				return true;
+	return false;
+}
+
 /* A port of the loopback that nobody has at this moment. */
-static uint16_t free_port(void)
+static uint16_t ask_port(void)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(in);
@@ -85,6 +97,19 @@ static uint16_t free_port(void)
 	    getsockname(fd, (struct sockaddr *)&in, &len) < 0)
 		return 0;
 	return ntohs(in.sin_port);
+}
+
+/* Nor an instance that is about to start, or between two starts. */
+static uint16_t free_port(const struct ship *s)
+{
+	uint16_t port = 0;
+
+	for (int i = 0; i < 100; i++) {
+		port = ask_port();
+		if (!has_port(s, port))
+			break;
+	}
+	return port;
 }
 
 static bool wants_port(const char *run)
@@ -233,7 +258,7 @@ void ship_units_prepare(struct ship_app *a)
 		x->slot = u->slot;
 		if (is_new && settings &&
 		    wants_port(json_string_value(json_object_get(settings->json, "run"))))
-			x->port = free_port();
+			x->port = free_port(a->ship);
 	}
 }
 

@@ -395,6 +395,72 @@ static void test_settings_that_nothing_has_are_forgotten(void **state)
 	assert_true(web()->settings_count <= 4);
 }
 
+static uint32_t slots_taken(void)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < SHM_SLOTS; i++)
+		n += shm_get(&shm->slot[i].id) != 0;
+	return n;
+}
+
+static void test_places_in_the_numbers_are_given_back(void **state)
+{
+	static const char other[] = "apps:\n  other:\n    hosts: ['*']\n    targets: [127.0.0.1:1, 127.0.0.1:2]\n";
+	uint32_t at = 0;
+
+	for (int i = 0; i < 5; i++) {
+		deployed(i % 2 ? "one" : "two", &at);
+		end(); /* with the old instances' places not given back yet */
+		begin(config);
+	}
+	configure("apps:\n  web:\n    hosts: [a]\n    run: ./serve --port $PORT\n    instances: 2\n    bake: 0s\n");
+	turns(5);
+	ship_turn(&ship); /* as at each beat */
+	assert_int_equal(slots_taken(), 3);
+	configure(other);
+	wait_until((go_on(&at), web()->rollout.unit_count == 0));
+	configure(other);
+	ship_table_dirty(&ship);
+	turns(5);
+	configure("apps:\n  other:\n    hosts: ['*']\n    targets: [127.0.0.1:1]\n");
+	turns(5);
+	ship_slots_tidy(&ship);
+	assert_int_equal(slots_taken(), 2);
+}
+
+static void test_an_order_for_an_instance_ends_with_it(void **state)
+{
+	uint32_t at = 0;
+	uint64_t change;
+
+	deployed("one", &at);
+	assert_int_equal(ship_order_target(web(), "web@1/1", USE_FENCE, "someone", "why", &e), 0);
+	deployed("two", &at); /* fenced or not, it drains and ends */
+	assert_int_equal(ship_rollback(web(), NULL, "someone", "why", &change, &e), 0);
+	finish(&at);
+	assert_int_equal(ship_use(web(), "web@1/1", USE_SERVE), USE_SERVE);
+}
+
+static void test_the_way_back_stays_open_whatever_is_tried(void **state)
+{
+	static const char *const names[] = {"b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8"};
+	uint32_t at = 0;
+	uint64_t change;
+
+	deployed("one", &at);
+	deployed("two", &at);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		start_deploy(names[i]);
+		assert_int_equal(ship_abort(web(), "someone", "why", &change, &e), 0);
+		finish(&at);
+	}
+	wait_until(!store_has_tree(ship.store, web()->releases[2].id)); /* it was tidied up */
+	assert_int_equal(ship_rollback(web(), NULL, "someone", "why", &change, &e), 0);
+	finish(&at);
+	assert_int_equal(web()->rollout.current.release, 1);
+}
+
 static void test_long_reasons_in_any_language_do_no_harm(void **state)
 {
 	char why[1200];
@@ -543,6 +609,9 @@ int main(void)
 		T(test_a_start_that_the_keeper_refuses_is_ordered_again_when_there_is_no_way_back),
 		T(test_an_undone_deploy_says_what_its_instance_did),
 		T(test_settings_that_nothing_has_are_forgotten),
+		T(test_places_in_the_numbers_are_given_back),
+		T(test_an_order_for_an_instance_ends_with_it),
+		T(test_the_way_back_stays_open_whatever_is_tried),
 		T(test_long_reasons_in_any_language_do_no_harm),
 	};
 
