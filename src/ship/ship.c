@@ -92,6 +92,9 @@ int ship_open(struct ship *s, struct err *e)
 	if (numbers && json_unpack(numbers, "{s:I, s:I, s:I, s:I}", "next_unit", &next_unit, "next_change",
 				   &next_change, "generation", &generation, "world", &world) < 0)
 		return err_set(e, ERR_CORRUPT, "the saved numbers cannot be read");
+	s->lookup.fd = -1;
+	if (state_get(s->state, "addresses", &s->addresses, e) < 0)
+		return -(int)e->code;
 	s->next_unit = (uint64_t)next_unit;
 	s->next_change = (uint64_t)next_change;
 	s->generation = MAX((uint64_t)generation, ship_applied(s));
@@ -209,6 +212,7 @@ int ship_configure(struct ship *s, const struct conf *c, json_t *ret_changed, st
 		ship_app_look(a);
 	}
 	s->conf = c;
+	ship_lookup_begin(s);
 	ship_table_dirty(s);
 	return 0;
 }

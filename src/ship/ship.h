@@ -108,7 +108,8 @@ struct ship_target {
 	uint32_t shm_slot;
 	uint16_t kind, addr_len;
 	uint8_t addr[TABLE_ADDR_MAX];
-	char problem[400]; /* why it has no address; "" when it has */
+	bool by_name;	   /* the address is what the name meant when it was looked up last; len 0: none */
+	char problem[400]; /* with looking it up; "": none */
 };
 
 struct ship_app {
@@ -171,6 +172,9 @@ struct ship {
 	uint64_t generation, next_unit, next_change;
 	uint64_t upload_ms; /* when somebody last sent files, or was told which to send */
 	struct map published_use; /* of targets that Upstate does not run */
+	json_t *addresses; /* {name of a target: its last known address} */
+	struct loop_io lookup; /* from the child that looks names up */
+	struct buf looked_up;
 	bool table_dirty;
 	bool synced; /* the keeper has told all */
 	struct loop_timer turn;	   /* end of this turn: steps, then a table */
@@ -266,6 +270,10 @@ void ship_slots_tidy(struct ship *s);
 /* Those that an earlier controller had given out and nobody has any more begin to leave. */
 void ship_slots_reclaim(struct ship *s);
 uint64_t ship_applied(const struct ship *s); /* newest table that all threads of the router use */
+
+/* lookup.c */
+void ship_lookup_apply(struct ship *s, struct ship_target *t); /* address from its name, if it is known */
+void ship_lookup_begin(struct ship *s); /* for all targets that have a name, aside */
 
 /* publish.c */
 void ship_table_dirty(struct ship *s);

@@ -107,10 +107,12 @@ void tell_target_status(struct ship_app *a, const struct ship_target *x, struct 
 	const struct shm_slot *slot = &a->ship->shm->slot[x->shm_slot];
 	enum target_state state = (enum target_state)atomic_load(&slot->state);
 
-	if (x->problem[0])
+	if (!x->addr_len)
 		set(ret, "ugly", "%s", x->problem);
 	else if (ship_use(a, x->name, USE_SERVE) != USE_SERVE)
 		set(ret, "bad", "it gets no traffic, by order");
+	else if (state == TARGET_UP && x->problem[0])
+		set(ret, "bad", "it serves at its last known address: %s", x->problem);
 	else if (state == TARGET_UP)
 		set(ret, "good", "it serves");
 	else if (state == TARGET_UNKNOWN)

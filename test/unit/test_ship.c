@@ -461,6 +461,29 @@ static void test_the_way_back_stays_open_whatever_is_tried(void **state)
 	assert_int_equal(web()->rollout.current.release, 1);
 }
 
+static void test_names_of_targets_are_looked_up_aside_and_remembered(void **state)
+{
+	static const char text[] = "apps:\n  old:\n    hosts: ['*']\n    targets: ['localhost:9001']\n";
+	CLEANUP(json_decrefp) json_t *last = json_pack("{s:s}", "localhost:9001", "127.0.0.9:9001");
+	struct ship_target *t;
+
+	configure(text);
+	t = ship_find(&ship, "old")->targets;
+	assert_int_equal(t->addr_len, 0);
+	wait_until(t->addr_len);
+	assert_string_equal(t->problem, "");
+	end();
+	begin(text);
+	assert_true(ship_find(&ship, "old")->targets->addr_len != 0);
+	wait_until(ship.lookup.fd < 0);
+	json_object_update(ship.addresses, last);
+	configure(text); /* the last known one, until another is */
+	t = ship_find(&ship, "old")->targets;
+	assert_int_equal(t->addr[7], 9);
+	wait_until(ship.lookup.fd < 0);
+	assert_int_not_equal(t->addr[7], 9);
+}
+
 static void test_long_reasons_in_any_language_do_no_harm(void **state)
 {
 	char why[1200];
@@ -612,6 +635,7 @@ int main(void)
 		T(test_places_in_the_numbers_are_given_back),
 		T(test_an_order_for_an_instance_ends_with_it),
 		T(test_the_way_back_stays_open_whatever_is_tried),
+		T(test_names_of_targets_are_looked_up_aside_and_remembered),
 		T(test_long_reasons_in_any_language_do_no_harm),
 	};
 
