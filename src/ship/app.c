@@ -170,7 +170,7 @@ int ship_numbers_save(struct ship *s, struct err *e)
 {
 	json_t *o = json_pack("{s:I, s:I, s:I, s:I}", "next_unit", (json_int_t)s->next_unit,
 			      "next_change", (json_int_t)s->next_change, "generation",
-			      (json_int_t)s->generation, "world", (json_int_t)shm_get(&s->shm->world));
+			      (json_int_t)s->generation, "world", (json_int_t)s->world);
 	int r = state_put(s->state, "numbers", o, e);
 
 	json_decref(o);

@@ -102,8 +102,13 @@ int ship_open(struct ship *s, struct err *e)
 		return -(int)e->code;
 	if (new_world(s, (uint64_t)world)) {
 		s->generation = 0;
-		return start_afresh(s, e) < 0 ? -(int)e->code : ship_numbers_save(s, e);
+		if (start_afresh(s, e) < 0)
+			return -(int)e->code;
+		s->world = shm_get(&s->shm->world); /* saved last: it says that all apps know */
+		return ship_numbers_save(s, e);
 	}
+	s->resumed = true;
+	s->world = (uint64_t)world;
 	return 0;
 }
 

@@ -170,13 +170,15 @@ struct ship {
 	uint32_t slot_hint;
 	struct list leaving; /* slots to be freed once no table has them: struct slot_leaving */
 	uint64_t generation, next_unit, next_change;
+	uint64_t world; /* of the keeper for which the state was made: saved */
 	uint64_t upload_ms; /* when somebody last sent files, or was told which to send */
 	struct map published_use; /* of targets that Upstate does not run */
 	json_t *addresses; /* {name of a target: its last known address} */
 	struct loop_io lookup; /* from the child that looks names up */
 	struct buf looked_up;
 	bool table_dirty;
-	bool synced; /* the keeper has told all */
+	bool synced;  /* the keeper has told all */
+	bool resumed; /* it is the same keeper as when the state was saved */
 	struct loop_timer turn;	   /* end of this turn: steps, then a table */
 	struct loop_timer retry;   /* something could not be saved */
 	struct msg_part parts[PART_COUNT];
