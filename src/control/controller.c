@@ -42,9 +42,10 @@ static void on_bell(struct loop_io *io, uint32_t events)
 		ship_on_bell(&container_of(io, struct control, bell)->ship);
 }
 
-static void changed(void *arg, struct ship_app *a, const struct ship_step *step)
+static void changed(void *arg, struct ship_app *a, const struct ship_change *c,
+		    const struct ship_step *step)
 {
-	tell_change(((struct control *)arg)->tell, a, step);
+	tell_change(((struct control *)arg)->tell, a, c, step);
 }
 
 static void status_changed(void *arg)
@@ -169,6 +170,7 @@ int controller_main(int argc, char **argv)
 	c->keeper.on_end = on_end;
 	c->beat.on_time = on_beat;
 	c->watch.fd = -1;
+	c->watch_settle.on_time = control_settled;
 	fcntl(MSG_CHANNEL_FD, F_SETFD, FD_CLOEXEC);
 	if (loop_init(&c->loop) < 0 || msg_channel_open(&c->keeper, &c->loop, MSG_CHANNEL_FD) < 0) {
 		fprintf(stderr, "upstate: _controller: no keeper on descriptor %d: %s\n", MSG_CHANNEL_FD,

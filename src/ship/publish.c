@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/un.h>
@@ -43,32 +42,6 @@ enum target_use ship_use(const struct ship_app *a, const char *name, enum target
 	return ordered_use(a, name, by_rollout, &until);
 }
 
-/* Names are looked up here, once for each configuration; the router only knows addresses. */
-static bool look_up(const char *text, struct ship_target *t)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
-	char host[256];
-	const char *colon = strrchr(text, ':');
-	int r;
-
-	if (table_addr_parse(text, &t->kind, t->addr, &t->addr_len))
-		return true;
-	if (!colon || (size_t)(colon - text) >= sizeof(host))
-		return snprintf(t->problem, sizeof(t->problem), "not an address"), false;
-	memcpy(host, text, (size_t)(colon - text));
-	host[colon - text] = '\0';
-	r = getaddrinfo(host, colon + 1, &hints, &found);
-	if (r)
-		return snprintf(t->problem, sizeof(t->problem), "looking up '%s': %s", host,
-				gai_strerror(r)),
-		       false;
-	t->kind = TARGET_TCP;
-	t->addr_len = (uint16_t)MIN(found->ai_addrlen, sizeof(t->addr));
-	memcpy(t->addr, found->ai_addr, t->addr_len);
-	freeaddrinfo(found);
-	return true;
-}
-
 void ship_targets_configure(struct ship_app *a)
 {
 	const struct conf_app *c = a->conf;
@@ -83,9 +56,7 @@ void ship_targets_configure(struct ship_app *a)
 		util_copy(t->name, sizeof(t->name), c->targets.items[i]);
 		t->id = map_hash_more(a->id, t->name, strlen(t->name)) | 1ull << 63;
 		t->shm_slot = ship_slot(a->ship, t->id);
-		if (!look_up(t->name, t))
-			log_warn("target.lookup", "app=%s target=%s reason=\"%s\"", a->name, t->name,
-				 t->problem);
+		ship_lookup_apply(a->ship, t);
 	}
 	for (uint32_t i = 0; i < old_count; i++) {
 		bool stays = false;
@@ -95,6 +66,7 @@ void ship_targets_configure(struct ship_app *a)
 		if (!stays)
 			ship_slot_leave(a->ship, old[i].id);
 	}
+	ship_orders_tidy(a);
 	free(old);
 }
 
@@ -130,7 +102,7 @@ static uint32_t app_targets(struct ship_app *a, struct table_in_target *t, char 
 	for (uint32_t i = 0; i < a->target_count; i++) {
 		const struct ship_target *x = &a->targets[i];
 
-		if (x->problem[0])
+		if (!x->addr_len)
 			continue;
 		t[n] = (struct table_in_target){.id = x->id, .slot = x->shm_slot, .kind = x->kind,
 						.addr_len = x->addr_len, .name = x->name};
@@ -249,13 +221,16 @@ void ship_publish(struct ship *s)
 
 	if (!s->synced || !s->conf)
 		return;
-	s->table_dirty = false;
+	/* On a failure the table stays dirty: each turn, the next beat at the latest, tries again. */
 	if (build(s, &b, &e) < 0) {
 		log_error("table", "reason=\"%s\"", e.msg);
 		return;
 	}
-	if (b.len == last.len && last.len && memcmp(b.data, last.data, b.len) == 0)
+	if (b.len == last.len && last.len && memcmp(b.data, last.data, b.len) == 0) {
+		s->table_dirty = false;
+		note_published(s); /* an order may hide what the rollout says: it is in force all the same */
 		return;
+	}
 	buf_free(&last);
 	last.max = b.max;
 	buf_add(&last, b.data, b.len);
@@ -268,5 +243,6 @@ void ship_publish(struct ship *s)
 		buf_free(&last);
 		return;
 	}
+	s->table_dirty = false;
 	note_published(s);
 }

@@ -77,8 +77,20 @@ void ship_units_look(struct ship_app *a)
 	}
 }
 
+static bool has_port(const struct ship *s, uint16_t port)
+{
+	struct ship_app *a;
+	struct ship_unit *x;
+
+	LIST_EACH (a, &s->apps, link)
+		LIST_EACH (x, &a->units, link)
+			if (x->port == port)
+				return true;
+	return false;
+}
+
 /* A port of the loopback that nobody has at this moment. */
-static uint16_t free_port(void)
+static uint16_t ask_port(void)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(in);
@@ -88,6 +100,19 @@ static uint16_t free_port(void)
 	    getsockname(fd, (struct sockaddr *)&in, &len) < 0)
 		return 0;
 	return ntohs(in.sin_port);
+}
+
+/* Nor an instance that is about to start, or between two starts. */
+static uint16_t free_port(const struct ship *s)
+{
+	uint16_t port = 0;
+
+	for (int i = 0; i < 100; i++) {
+		port = ask_port();
+		if (!has_port(s, port))
+			break;
+	}
+	return port;
 }
 
 static bool wants_port(const char *run)
@@ -176,6 +201,7 @@ static void order_start(struct ship_app *a, const struct rollout_unit *u, struct
 			  m.name);
 		return;
 	}
+	x->gone = false;
 	x->ordered_start = msg_send(s->keeper, MSG_START, &m, tail.data, tail.len, NULL, 0);
 }
 
@@ -193,7 +219,7 @@ static void order_stop(struct ship_app *a, const struct rollout_unit *u, struct 
 
 void ship_units_sync(struct ship_app *a)
 {
-	struct ship_unit *x, *tmp;
+	struct ship_unit *x;
 
 	if (!a->ship->synced)
 		return;
@@ -203,9 +229,16 @@ void ship_units_sync(struct ship_app *a)
 		x = ship_unit(a, u->id);
 		if (u->stop && !x->ordered_stop && !x->gone)
 			order_stop(a, u, x);
-		else if (!u->stop && !x->ordered_start)
+		else if (!u->stop && !x->ordered_start && a->ship->loop->now_ms >= x->again_ms)
 			order_start(a, u, x);
 	}
+	ship_units_tidy(a);
+}
+
+void ship_units_tidy(struct ship_app *a)
+{
+	struct ship_unit *x, *tmp;
+
 	LIST_EACH_SAFE (x, tmp, &a->units, link) {
 		bool wanted = false;
 
@@ -225,18 +258,38 @@ void ship_units_prepare(struct ship_app *a)
 		struct ship_unit *x = ship_unit(a, u->id);
 
 		x->version = u->version;
+		x->slot = u->slot;
 		if (is_new && settings &&
 		    wants_port(json_string_value(json_object_get(settings->json, "run"))))
-			x->port = free_port();
+			x->port = free_port(a->ship);
 	}
 }
 
-void ship_unit_forget_orders(struct ship *s)
+const char *ship_probe_error(int error)
 {
-	struct ship_app *a;
-	struct ship_unit *x;
+	static char text[80];
 
-	LIST_EACH (a, &s->apps, link)
-		LIST_EACH (x, &a->units, link)
-			x->ordered_start = x->ordered_stop = false;
+	if (error >= 100 && error < 600)
+		snprintf(text, sizeof(text), "its health path answers %d", error);
+	else if (error)
+		snprintf(text, sizeof(text), "%s", strerror(error));
+	else
+		snprintf(text, sizeof(text), "its probes fail");
+	return text;
+}
+
+void ship_unit_why(const struct ship_app *a, const struct ship_unit *x, char *ret, size_t size)
+{
+	const struct shm_slot *slot = &a->ship->shm->slot[x->shm_slot];
+	const struct ship_settings *settings = ship_settings(a, x->version.settings);
+
+	if (!has_process(x))
+		snprintf(ret, size, "%s", x->why[0] ? x->why : "it has no process");
+	else if (x->seen.state == INSTANCE_STARTING && settings &&
+		 json_is_true(json_object_get(settings->json, "notify")))
+		snprintf(ret, size, "it has not said READY=1");
+	else if (atomic_load(&slot->state) == TARGET_UNKNOWN)
+		snprintf(ret, size, "it was not looked at yet");
+	else
+		snprintf(ret, size, "%s", ship_probe_error(atomic_load(&slot->error)));
 }

@@ -428,12 +428,13 @@ static void follow_line(struct call *c, json_t *o)
 	free(text);
 }
 
-void tell_change(struct tell *t, struct ship_app *a, const struct ship_step *step)
+void tell_change(struct tell *t, struct ship_app *a, const struct ship_change *change,
+		 const struct ship_step *step)
 {
 	struct call *c, *tmp;
 
 	LIST_EACH_SAFE (c, tmp, &t->followers, link) {
-		if (c->change != a->change->number)
+		if (c->change != change->number)
 			continue;
 		if (step) {
 			follow_line(c, json_pack("{s:s, s:I}", "step", step->name, "ms",
@@ -442,7 +443,7 @@ void tell_change(struct tell *t, struct ship_app *a, const struct ship_step *ste
 		}
 		list_del(&c->link);
 		t->follower_count--;
-		follow_line(c, ship_change_json(a, a->change));
+		follow_line(c, ship_change_json(a, change));
 		server_end(c->r);
 	}
 	if (!step)
