@@ -19,13 +19,14 @@
 
 #define ANSWER_MAX (256u << 20)
 #define REFUSAL_MAX (1u << 20)
+#define TRIES_AGAIN 4
 
 struct api {
 	CURL *curl;
 	char socket[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	int exit_status;
 	json_t *refusal;
-	bool lost;
+	bool lost, broken;
 	void (*wait)(void *arg);
 	void *wait_arg;
 	/* of the request at hand */
@@ -98,6 +99,11 @@ int api_exit_status(const struct api *a)
 const json_t *api_refusal(const struct api *a)
 {
 	return a->refusal;
+}
+
+bool api_broken(const struct api *a)
+{
+	return a->broken;
 }
 
 bool api_lost(const struct api *a)
@@ -242,7 +248,7 @@ static int result(struct api *a, CURLcode rc, struct err *e)
 	if (rc == CURLE_WRITE_ERROR)
 		return err_set(e, ERR_SYS, "what came could not be taken");
 	if (rc != CURLE_OK) {
-		a->lost = true;
+		a->lost = a->broken = true;
 		return err_set(e, ERR_GONE, "the connection to %s was lost (%s)", a->socket,
 			       curl_easy_strerror(rc));
 	}
@@ -257,7 +263,7 @@ static void prepare(struct api *a, const char *path)
 
 	buf_addf(&url, "http://upstate%s", path);
 	a->exit_status = 0;
-	a->lost = false;
+	a->lost = a->broken = false;
 	json_decref(a->refusal);
 	a->refusal = NULL;
 	buf_free(&a->refused);
@@ -284,8 +290,8 @@ static bool take_json(void *arg, const char *data, size_t len)
 	return !b->failed;
 }
 
-int api_json(struct api *a, const char *method, const char *path, const char *type,
-	     const struct buf *body, json_t **ret, struct err *e)
+static int api_json_once(struct api *a, const char *method, const char *path, const char *type,
+			 const struct buf *body, json_t **ret, struct err *e)
 {
 	CLEANUP_BUF struct buf answer = {.max = ANSWER_MAX};
 	struct curl_slist *headers = NULL;
@@ -314,6 +320,16 @@ int api_json(struct api *a, const char *method, const char *path, const char *ty
 		return err_set(e, ERR_PROTO, "%s answered something that is no JSON", a->socket);
 	*ret = json;
 	return 0;
+}
+
+int api_json(struct api *a, const char *method, const char *path, const char *type,
+	     const struct buf *body, json_t **ret, struct err *e)
+{
+	int rc = api_json_once(a, method, path, type, body, ret, e);
+
+	for (int i = 0; rc < 0 && a->broken && i < TRIES_AGAIN; i++)
+		rc = api_json_once(a, method, path, type, body, ret, e);
+	return rc;
 }
 
 int api_upload(struct api *a, const char *path, struct api_source *source, struct err *e)

@@ -15,6 +15,15 @@ static bool in_hand(const struct ship_app *a)
 	return a->change && !a->change->ended_ms;
 }
 
+bool ship_is_done(const struct ship_app *a, const char *key, uint64_t *ret_change)
+{
+	if (!a->change || !key[0] ||
+	    (strcmp(key, a->change->key) != 0 && strcmp(key, a->change->abort_key) != 0))
+		return false;
+	*ret_change = a->change->number;
+	return true;
+}
+
 /* A deploy of what is in force already: said so, recorded, nothing to do. */
 static int already(struct ship_app *a, const char *who, const char *why, uint64_t *ret_change)
 {
@@ -144,6 +153,7 @@ int ship_rollback(struct ship_app *a, const char *release, const char *who, cons
 int ship_abort(struct ship_app *a, const char *who, const char *why, uint64_t *ret_change, struct err *e)
 {
 	struct rollout_event ev = {.type = ROLLOUT_ABORT};
+	CLEANUP(json_decrefp) json_t *record = NULL;
 	char reason[200];
 
 	if (!in_hand(a))
@@ -151,7 +161,13 @@ int ship_abort(struct ship_app *a, const char *who, const char *why, uint64_t *r
 	*ret_change = a->change->number;
 	snprintf(reason, sizeof(reason), "aborted by %.60s: %.100s", who, why[0] ? why : "no reason given");
 	ship_change_step(a, "%s", reason);
+	a->change->aborted = true;
+	util_copy(a->change->abort_key, sizeof(a->change->abort_key), a->order_key);
 	if (a->stage_pipe >= 0) {
+		record = json_pack("{s:I, s:s, s:s}", "change", (json_int_t)a->change->number, "who", who,
+				   "why", why);
+		if (ship_commit(a->ship, a, "abort", record, true, e) < 0)
+			log_error("state", "app=%s what=abort reason=\"%s\"", a->name, e->msg);
 		ship_stage_abort(a);
 		return 0;
 	}

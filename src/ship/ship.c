@@ -200,7 +200,9 @@ void ship_synced(struct ship *s)
 		if (a->change && a->change->staging && !a->change->ended_ms && a->stage_pipe < 0) {
 			struct err e;
 
-			if (ship_stage_begin(a, &e) < 0)
+			if (a->change->aborted)
+				ship_change_fail(a, "undone", "aborted");
+			else if (ship_stage_begin(a, &e) < 0)
 				ship_change_fail(a, "failed", e.msg);
 		} else if (a->change && !a->change->ended_ms && a->rollout.phase == ROLLOUT_IDLE) {
 			ship_change_fail(a, "failed", "it had not begun when the controller ended");

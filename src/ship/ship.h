@@ -25,6 +25,7 @@
 #include "wire/shm.h"
 
 #define SHIP_NAME 64
+#define SHIP_KEY 40
 #define SHIP_STEPS_MAX 400    /* of one change; more are counted */
 #define SHIP_RELEASES_MAX 10000 /* remembered by number for an app; manifests stay for ever */
 #define SHIP_UID_BASE 66000   /* users of apps, when Upstate runs as root: above what Debian gives out,
@@ -72,6 +73,9 @@ struct ship_change {
 	char reason[200];
 	char who[64];
 	char why[500];
+	char key[SHIP_KEY];	   /* of the order that began it; see struct ship_app */
+	char abort_key[SHIP_KEY]; /* of the order that aborted it */
+	bool aborted;
 	uint64_t began_ms, ended_ms; /* wall */
 	bool staging; /* files are being put in place; the rollout has not begun */
 	struct shm_sum base; /* the app's numbers when it began */
@@ -126,12 +130,14 @@ struct ship_app {
 	struct ship_target *targets;
 	uint32_t target_count;
 	bool held;		  /* by order of a person */
+	/* Of the order being carried out, "" if it has none: a client that lost its connection says the same
+	 * order again with the same key, and is told of the change that it made, not given another. */
+	char order_key[SHIP_KEY];
 	json_t *ordered;	  /* {target name: "drain" | "fence"} */
 	struct ship_change *change; /* in hand, or the last one; NULL: none yet */
 	struct loop_timer wake;
 	struct loop_child stage_child;
 	int stage_pipe; /* its words when it fails; -1 */
-	bool abort_stage;
 	bool dirty; /* to be stepped at the end of this turn */
 };
 
@@ -201,6 +207,9 @@ int ship_hold(struct ship_app *a, bool hold, const char *who, const char *why, s
 /* use: USE_SERVE (as the rollout says), USE_DRAIN or USE_FENCE. */
 int ship_order_target(struct ship_app *a, const char *target, enum target_use use, const char *who,
 		      const char *why, struct err *e);
+
+/* Was the order with this key carried out by the change in hand, or the last one? */
+bool ship_is_done(const struct ship_app *a, const char *key, uint64_t *ret_change);
 
 /* --- inner parts, by file --- */
 

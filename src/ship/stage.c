@@ -58,7 +58,7 @@ static void staged(struct loop_child *child, int status)
 	if (n > 0)
 		why[n] = '\0';
 	a->change->staging = false;
-	if (a->abort_stage) {
+	if (a->change->aborted) {
 		ship_change_fail(a, "undone", "aborted");
 		return;
 	}
@@ -101,13 +101,11 @@ int ship_stage_begin(struct ship_app *a, struct err *e)
 	}
 	a->stage_pipe = fds[0];
 	a->stage_child.on_exit = staged;
-	a->abort_stage = false;
 	return 0;
 }
 
 void ship_stage_abort(struct ship_app *a)
 {
-	a->abort_stage = true;
 	if (a->stage_child.pid > 0)
 		kill(a->stage_child.pid, SIGKILL);
 }
