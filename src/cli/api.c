@@ -187,15 +187,19 @@ static int denied(const struct api *a, struct err *e)
 		       strcmp(owner, "root") == 0 ? "" : ", root", group);
 }
 
-/* libcurl tells that it could not connect, and not why. */
-static int not_connected(const struct api *a, struct err *e)
+/* libcurl tells that it could not connect, and not why: also when somebody took the connection and
+ * died at once. */
+static int not_connected(struct api *a, struct err *e)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	util_copy(addr.sun_path, sizeof(addr.sun_path), a->socket);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 &&
-	    (errno == EACCES || errno == EPERM))
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0) {
+		a->broken = true;
+		return err_set(e, ERR_GONE, "the connection to %s was lost", a->socket);
+	}
+	if (fd >= 0 && (errno == EACCES || errno == EPERM))
 		return denied(a, e);
 	return err_set(
 	    e, ERR_GONE,
