@@ -145,12 +145,13 @@ static uint32_t build_env(const struct ship_app *a, const struct rollout_unit *u
  * command is told so. What has any other form says `exec` itself where it wants to. */
 static void add_command(struct buf *b, const char *run)
 {
-	static const char *const of_the_shell[] = {".",	     "eval", "exec", "command", "set",  "exit",
-						   "ulimit", "trap", "wait", "umask",	"read", "cd"};
+	static const char *const of_the_shell[] = {".",	   "eval", "exec", "command", "set",   "exit",
+						   "ulimit", "trap", "wait", "umask",	"read",	 "cd",
+						   "{"};
 	size_t blank = strspn(run, " \t");
 	size_t word = strspn(run + blank, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-					  "_./+-$");
-	bool plain = word && (!run[blank + word] || strchr(" \t\"'{", run[blank + word])) &&
+					  "_./+-$\"'{}");
+	bool plain = word && strchr(" \t", run[blank + word]) &&
 		     !strpbrk(run, ";&|()`\n");
 
 	for (size_t i = 0; i < ARRAY_LEN(of_the_shell); i++)
