@@ -50,18 +50,14 @@ def starts(u):
     return wait_for(look, "the controller answers")
 
 
-def die_at_each_commit(u, arm, fuse, change, expect):
-    """Runs change() with the controller dying at its n-th commit, n = 1, 2, ... until it lives through it.
-
-    change(n) gives the order and returns its receipt or None; expect(receipt, n) looks at the end state.
-    """
+def die_at_each_commit(u, arm, fuse, change, expect, full):
+    """Runs change(n) with the controller dying at its n-th commit, n = 1, 2, ... until it lives through it; then
+    expect(receipt, n) looks at the end state. Right after and right before the commit: in turns, or each at
+    every n when it is `full`. Returns how often it died."""
     died = 0
-    for when in ("after", "before"):
-        n = 0
-        while True:
-            n += 1
-            assert n < 200
-            arm(n, when)
+    for sweep in (("after",), ("before",)) if full else (("after", "before"),):
+        for n in range(1, 200):
+            arm(n, sweep[(n - 1) % len(sweep)])
             before = starts(u)
             receipt = change(n)
             faults.at_rest(u)
@@ -78,41 +74,95 @@ def die_at_each_commit(u, arm, fuse, change, expect):
     return died
 
 
-@pytest.mark.parametrize("kind", ["deploy", "rollback", "undone"])
-def test_the_controller_may_die_at_every_commit(armed, tree, kind):
+class Changes:
+    """The kinds of change that the controller dies in: how it is ordered, and what must hold afterwards."""
+
+    def __init__(self, u, tree):
+        self.u = u
+        self.trees = {f"web@{i}": tree(v, faults.files(v)) for i, v in ((1, "one"), (2, "two"))}
+        self.bad = tree("bad", faults.files("bad"))
+        for root in self.trees.values():
+            u.deploy("web", root)
+        self.before = self.wanted = None
+
+    def look(self):
+        self.before = faults.at_rest(self.u)["current"]
+        self.wanted = {"web@1": "web@2", "web@2": "web@1"}.get(self.before)
+
+    def deploy(self, n):
+        self.look()
+        return order(self.u, "deploy", "web", self.trees[self.wanted])
+
+    def rollback(self, n):
+        self.look()
+        return order(self.u, "rollback", "web", self.wanted)
+
+    def undone(self, n):
+        self.look()
+        self.wanted = self.before
+        (self.bad / "sick").write_text("1")
+        (self.bad / "VERSION").write_text(f"sick {n}")
+        return order(self.u, "deploy", "web", self.bad)
+
+    def aborted(self, n):
+        self.look()
+        self.wanted = self.before
+        (self.bad / "late").write_text("20")
+        (self.bad / "VERSION").write_text(f"late {n}")
+        ended = begin(self.u, "deploy", "web", self.bad)
+
+        def look():
+            try:
+                return self.u.app("web")["change"]
+            except faults.GONE:
+                return None
+
+        wait_for(look, "the deploy has begun")
+        self.u.cli("abort", "web", "--why", "a test")
+        return json.loads(ended().stdout)
+
+    def settings(self, n):
+        self.look()
+        self.wanted = self.before
+        self.color = f"{n}-{time.monotonic_ns()}"
+        self.u.configure(CONFIG.replace("bake: 100ms", f"bake: 100ms\n    env: {{ COLOR: '{self.color}' }}"))
+        self.u.cli("reload")
+
+        def all_new():
+            try:
+                envs = [open(f"/proc/{p}/environ").read() for p in faults.processes(self.u)]
+            except OSError:
+                return False
+            return len(envs) == 2 and all(f"COLOR={self.color}" in e for e in envs)
+
+        wait_for(all_new, "the new settings are rolled out", 30)
+
+
+@pytest.mark.parametrize("kind", ["deploy", "rollback", "undone", "aborted", "settings", "mixed"])
+def test_the_controller_may_die_at_every_commit(armed, tree, kind, request):
+    full = request.config.getoption("--full")
+    if kind in ("aborted", "settings", "mixed") and not full:
+        pytest.skip("only with --full")
     u, arm, fuse = armed
-    trees = {v: tree(v, faults.files(v)) for v in ("one", "two")}
-    sick = tree("sick", faults.files("sick", sick=1))
-    u.deploy("web", trees["one"])
-    u.deploy("web", trees["two"])
+    changes = Changes(u, tree)
     if kind == "undone":
         u.configure(CONFIG.replace("within: 5s", "within: 700ms"))
-        u.cli("reload")
-    wanted = {}
-
-    def change(n):
-        now = faults.at_rest(u)["current"]
-        wanted["from"], wanted["to"] = now, {"web@1": "web@2", "web@2": "web@1"}[now]
-        if kind == "deploy":
-            return order(u, "deploy", "web", trees[{"web@1": "two", "web@2": "one"}[now]])
-        if kind == "rollback":
-            return order(u, "rollback", "web", wanted["to"])
-        (sick / "VERSION").write_text(f"sick {n}")
-        return order(u, "deploy", "web", sick)
+    if kind == "mixed":
+        u.configure(CONFIG.replace("bake: 100ms", "bake: 100ms\n    mixed: never"))
+    u.cli("reload")
 
     def expect(receipt, n):
-        current = faults.at_rest(u)["current"]
-        if kind == "undone":
-            assert current == wanted["from"] and (not receipt or receipt["outcome"] == "undone")
-        elif receipt:
-            assert receipt["outcome"] == "done" and current == wanted["to"], (n, receipt)
+        outcome = {"undone": "undone", "aborted": "undone"}.get(kind, "done")
+        assert faults.at_rest(u)["current"] == changes.wanted
+        assert receipt is None or receipt["outcome"] == outcome, (n, receipt)
 
     with faults.Load(u) as load:
-        died = die_at_each_commit(u, arm, fuse, change, expect)
+        died = die_at_each_commit(u, arm, fuse, changes.deploy if kind == "mixed" else getattr(changes, kind),
+                                  expect, full)
         total = load.finish()
     print(f"{kind}: died at {died} commits; {total['requests']} requests, {total['failed']} failed, "
           f"longest {total['longest_ms']:.0f} ms")
-    assert died >= 10
+    assert died >= (10 if full else 5)
     faults.clean(total)
 
 
