@@ -25,6 +25,7 @@
 #include "wire/shm.h"
 
 #define SHIP_NAME 64
+#define SHIP_KEY 40
 #define SHIP_STEPS_MAX 400    /* of one change; more are counted */
 #define SHIP_RELEASES_MAX 10000 /* remembered by number for an app; manifests stay for ever */
 #define SHIP_UID_BASE 66000   /* users of apps, when Upstate runs as root: above what Debian gives out,
@@ -72,6 +73,8 @@ struct ship_change {
 	char reason[200];
 	char who[64];
 	char why[500];
+	char key[SHIP_KEY];	   /* of the order that began it; see struct ship_app */
+	char abort_key[SHIP_KEY]; /* of the order that aborted it */
 	uint64_t began_ms, ended_ms; /* wall */
 	bool staging; /* files are being put in place; the rollout has not begun */
 	struct shm_sum base; /* the app's numbers when it began */
@@ -132,6 +135,9 @@ struct ship_app {
 	struct ship_target *targets;
 	uint32_t target_count;
 	bool held;		  /* by order of a person */
+	/* Of the order being carried out, "" if it has none: a client that lost its connection says the same
+	 * order again with the same key, and is told of the change that it made, not given another. */
+	char order_key[SHIP_KEY];
 	json_t *ordered;	  /* {target name: "drain" | "fence"} */
 	struct ship_change *change; /* in hand, or the last one; NULL: none yet */
 	struct ship_change *before; /* what `change` took the place of */
@@ -220,6 +226,8 @@ int ship_order_target(struct ship_app *a, const char *target, enum target_use us
 
 /* Orders for targets that are no more end with them; a later one of that name is another. */
 void ship_orders_tidy(struct ship_app *a);
+/* Was the order with this key carried out by the change in hand, or the last one? */
+bool ship_is_done(const struct ship_app *a, const char *key, uint64_t *ret_change);
 
 /* --- inner parts, by file --- */
 

@@ -168,6 +168,28 @@ static uint32_t build_env(const struct ship_app *a, const struct rollout_unit *u
 	return n;
 }
 
+/* The shell stays in front of the program, unless told to become it; then the signal that asks for an
+ * orderly end would reach the shell alone, and its end would be taken for the app's. So a single plain
+ * command is told so. What has any other form says `exec` itself where it wants to. */
+static void add_command(struct buf *b, const char *run)
+{
+	static const char *const of_the_shell[] = {".",	   "eval", "exec", "command", "set",   "exit",
+						   "ulimit", "trap", "wait", "umask",	"read",	 "cd",
+						   "{"};
+	size_t blank = strspn(run, " \t");
+	size_t word = strspn(run + blank, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+					  "_./+-$\"'{}");
+	bool plain = word && strchr(" \t", run[blank + word]) &&
+		     !strpbrk(run, ";&|()`\n");
+
+	for (size_t i = 0; i < ARRAY_LEN(of_the_shell); i++)
+		plain &= strlen(of_the_shell[i]) != word ||
+			 memcmp(run + blank, of_the_shell[i], word) != 0;
+	if (plain)
+		buf_adds(b, "exec ");
+	add_string(b, run);
+}
+
 static void order_start(struct ship_app *a, const struct rollout_unit *u, struct ship_unit *x)
 {
 	struct ship *s = a->ship;
@@ -194,7 +216,7 @@ static void order_start(struct ship_app *a, const struct rollout_unit *u, struct
 	m.files_max = (uint32_t)json_integer_value(json_object_get(settings->json, "files_max"));
 	add_string(&tail, "/bin/sh");
 	add_string(&tail, "-c");
-	add_string(&tail, json_string_value(json_object_get(settings->json, "run")));
+	add_command(&tail, json_string_value(json_object_get(settings->json, "run")));
 	m.envc = build_env(a, u, x, settings, &m, &tail);
 	if (tail.failed) {
 		log_error("instance.start", "instance=%s reason=\"run and env are too long together\"",
