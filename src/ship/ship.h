@@ -25,6 +25,7 @@
 #include "wire/shm.h"
 
 #define SHIP_NAME 64
+#define SHIP_DRAIN_MS 10000   /* of what is not configured any more */
 #define SHIP_STEPS_MAX 400    /* of one change; more are counted */
 #define SHIP_RELEASES_MAX 10000 /* remembered by number for an app; manifests stay for ever */
 #define SHIP_UID_BASE 66000   /* users of apps, when Upstate runs as root: above what Debian gives out,
@@ -107,6 +108,8 @@ struct ship_target {
 	uint16_t kind, addr_len;
 	uint8_t addr[TABLE_ADDR_MAX];
 	char problem[400]; /* why it has no address; "" when it has */
+	uint64_t until_ms;   /* of one that left the configuration: what is inside may go on so long */
+	uint64_t generation; /* first table in which that one drains */
 };
 
 struct ship_app {
@@ -125,7 +128,8 @@ struct ship_app {
 	struct rollout rollout;
 	struct list units;
 	struct ship_target *targets;
-	uint32_t target_count;
+	struct ship_target *leaving; /* no longer configured, and perhaps not empty yet */
+	uint32_t target_count, leaving_count;
 	bool held;		  /* by order of a person */
 	json_t *ordered;	  /* {target name: "drain" | "fence"} */
 	struct ship_change *change; /* in hand, or the last one; NULL: none yet */
@@ -252,6 +256,7 @@ void ship_publish(struct ship *s);
 /* What the router does with a unit or target now, by rollout and order. */
 enum target_use ship_use(const struct ship_app *a, const char *name, enum target_use by_rollout);
 void ship_targets_configure(struct ship_app *a);
+void ship_targets_tidy(struct ship_app *a); /* forgets those that left and are empty */
 
 /* change.c */
 void ship_change_begin(struct ship_app *a, enum ship_kind kind, struct rollout_version to,

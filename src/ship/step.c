@@ -16,7 +16,7 @@ void ship_rules(const struct ship_app *a, struct rollout_rules *ret)
 	const struct conf_app *c = a->conf;
 
 	if (!c || !c->run) { /* not configured any more: what runs drains and ends */
-		*ret = (struct rollout_rules){.ready_ms = 60000, .drain_ms = 10000};
+		*ret = (struct rollout_rules){.ready_ms = 60000, .drain_ms = SHIP_DRAIN_MS};
 		return;
 	}
 	*ret = (struct rollout_rules){
@@ -230,6 +230,7 @@ void ship_turn(struct ship *s)
 			ship_app_step(a, &look);
 			begin_settings(a);
 		}
+		ship_targets_tidy(a);
 	}
 	if (s->table_dirty)
 		ship_publish(s);
