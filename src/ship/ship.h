@@ -26,6 +26,7 @@
 
 #define SHIP_NAME 64
 #define SHIP_KEY 40
+#define SHIP_DRAIN_MS 10000   /* of what is not configured any more */
 #define SHIP_STEPS_MAX 400    /* of one change; more are counted */
 #define SHIP_RELEASES_MAX 10000 /* remembered by number for an app; manifests stay for ever */
 #define SHIP_UID_BASE 66000   /* users of apps, when Upstate runs as root: above what Debian gives out,
@@ -114,6 +115,8 @@ struct ship_target {
 	uint8_t addr[TABLE_ADDR_MAX];
 	bool by_name;	   /* the address is what the name meant when it was looked up last; len 0: none */
 	char problem[400]; /* with looking it up; "": none */
+	uint64_t until_ms;   /* of one that left the configuration: what is inside may go on so long */
+	uint64_t generation; /* first table in which that one drains */
 };
 
 struct ship_app {
@@ -133,7 +136,8 @@ struct ship_app {
 	struct rollout rollout;
 	struct list units;
 	struct ship_target *targets;
-	uint32_t target_count;
+	struct ship_target *leaving; /* no longer configured, and perhaps not empty yet */
+	uint32_t target_count, leaving_count;
 	bool held;		  /* by order of a person */
 	/* Of the order being carried out, "" if it has none: a client that lost its connection says the same
 	 * order again with the same key, and is told of the change that it made, not given another. */
@@ -292,6 +296,7 @@ void ship_publish(struct ship *s);
 /* What the router does with a unit or target now, by rollout and order. */
 enum target_use ship_use(const struct ship_app *a, const char *name, enum target_use by_rollout);
 void ship_targets_configure(struct ship_app *a);
+void ship_targets_tidy(struct ship_app *a); /* forgets those that left and are empty */
 
 /* change.c */
 void ship_change_begin(struct ship_app *a, enum ship_kind kind, struct rollout_version to,

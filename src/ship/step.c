@@ -17,7 +17,7 @@ void ship_rules(const struct ship_app *a, struct rollout_rules *ret)
 	const struct conf_app *c = a->conf;
 
 	if (!c || !c->run) { /* not configured any more: what runs drains and ends */
-		*ret = (struct rollout_rules){.ready_ms = 60000, .drain_ms = 10000};
+		*ret = (struct rollout_rules){.ready_ms = 60000, .drain_ms = SHIP_DRAIN_MS};
 		return;
 	}
 	*ret = (struct rollout_rules){
@@ -302,6 +302,7 @@ void ship_turn(struct ship *s)
 	if (!s->synced)
 		return;
 	LIST_EACH (a, &s->apps, link) {
+		ship_targets_tidy(a);
 		if (!a->dirty)
 			continue;
 		a->dirty = false; /* what sets it again arms the next turn */

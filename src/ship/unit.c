@@ -291,7 +291,7 @@ const char *ship_probe_error(int error)
 {
 	static char text[80];
 
-	if (error >= 100 && error < 600)
+	if (error >= 200 && error < 600) /* what is smaller is an errno */
 		snprintf(text, sizeof(text), "its health path answers %d", error);
 	else if (error)
 		snprintf(text, sizeof(text), "%s", strerror(error));

@@ -187,7 +187,7 @@ static void hold(struct call *c, json_t *body, bool on)
 	if (ship_hold(a, on, c->who, text_of(body, "why"), &e) < 0)
 		tell_answer_err(c, &e);
 	else
-		tell_answer_json(c, 200, json_pack("{s:s, s:b}", "app", a->name, "held", on));
+		tell_answer_applied(c, json_pack("{s:s, s:b}", "app", a->name, "held", on));
 }
 
 void tell_hold(struct call *c, json_t *body)
@@ -210,8 +210,8 @@ static void order(struct call *c, json_t *body, enum target_use use, const char 
 	if (ship_order_target(a, text_of(body, "target"), use, c->who, text_of(body, "why"), &e) < 0)
 		tell_answer_err(c, &e);
 	else
-		tell_answer_json(c, 200, json_pack("{s:s, s:s}", "target", text_of(body, "target"), "use",
-						   name));
+		tell_answer_applied(c, json_pack("{s:s, s:s}", "target", text_of(body, "target"), "use",
+						 name));
 }
 
 void tell_drain(struct call *c, json_t *body)
@@ -242,7 +242,7 @@ static void reloaded(void *arg, json_t *body, const struct err *e)
 	if (e)
 		tell_answer_err_with(c, e, body);
 	else
-		tell_answer_json(c, 200, json_incref(body));
+		tell_answer_applied(c, json_incref(body));
 }
 
 void tell_reload(struct call *c, json_t *body)
