@@ -129,6 +129,8 @@ test) # what CI runs: both compilers, sanitizers, unit, simulator, corpora, end 
 	run_counted texts check_texts
 	run_counted plain meson test -C build --no-rebuild --print-errorlogs
 	run_counted sanitized meson test -C build-asan --no-rebuild --print-errorlogs --no-suite sim --timeout-multiplier 4
+	run_counted sanitized-whole env UPSTATE_BINARY="$PWD/build-asan/upstate" \
+		/usr/bin/python3 -m pytest -q -p no:cacheprovider test/e2e/test_ship.py
 	run_counted end-to-end /usr/bin/python3 -m pytest -q -p no:cacheprovider --ignore test/e2e/router --ignore test/e2e/keeper --ignore test/e2e/cli test/e2e
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]
