@@ -222,6 +222,10 @@ void exchange_broke(struct exchange *x, int error)
 
 void exchange_client_left(struct exchange *x)
 {
+	if (x->state == X_OWN) { /* counted by what we answered, taken or not */
+		exchange_finish(x, AFTER_CLOSE);
+		return;
+	}
 	wait_leave(x);
 	x->end = ACCESS_CLIENT_LEFT;
 	if (x->app)
