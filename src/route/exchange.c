@@ -181,6 +181,7 @@ static void count_retry(struct exchange *x, struct target *g, enum retry_verdict
 void exchange_broke(struct exchange *x, int error)
 {
 	struct target *g = x->target;
+	struct app *app = x->app;
 	struct shm_counts *n = g->n;
 	bool reused = x->up->reused;
 	struct retry_facts f = {.is_unix = g->kind == TARGET_UNIX,
@@ -217,7 +218,11 @@ void exchange_broke(struct exchange *x, int error)
 	exchange_let_go(x, false);
 	buffer_put(x->t, &x->ans);
 	rewind_ask(x);
+	app->refs++;
 	exchange_route(x);
+	/* It may stand behind others now, and have left a place that they can take. */
+	wait_freed(app);
+	app_unref(app);
 }
 
 void exchange_client_left(struct exchange *x)

@@ -76,6 +76,7 @@ static void start_reply(struct exchange *x, const struct http1_head *h)
 	memcpy(x->answer_target, x->target->name, sizeof(x->answer_target));
 	x->answer_release = x->target->release;
 	x->answer_n = x->target->n;
+	hold_answered(&x->app->hold);
 	if (h->framing == HTTP1_TUNNEL) {
 		start_tunnel(x);
 		return;
@@ -193,7 +194,6 @@ static void reply_over(struct exchange *x)
 	bool more = x->client->conn.readable || (x->client->conn.in && x->client->conn.in->len);
 
 	exchange_let_go(x, x->up_reusable && asked && !(u->conn.in && u->conn.in->len));
-	hold_answered(&x->app->hold);
 	if (x->keep && asked)
 		exchange_finish(x, AFTER_KEEP);
 	else

@@ -355,9 +355,8 @@ void exchange_finish(struct exchange *x, enum client_after after);
 enum client_after exchange_after_cut(const struct exchange *x);
 void exchange_cut_target(struct target *g); /* all that is inside */
 struct exchange *exchange_new(struct client *c);
-/* Gives x the connection that it needs. False: nobody can take it now; *ret_again: and nothing will
- * tell when, so look again soon. */
-bool exchange_try(struct exchange *x, bool *ret_again);
+/* Gives x the connection that it needs. False: nobody can take it now. */
+bool exchange_try(struct exchange *x);
 void exchange_send(struct exchange *x); /* x->up is open */
 void exchange_note_tried(struct exchange *x, struct target *g, bool refused);
 /* x's target gave this error: if nobody listens there, the probes should know. */
@@ -365,7 +364,7 @@ void exchange_note_refused(struct exchange *x, int error);
 void exchange_timer(struct exchange *x, uint32_t ms); /* 0: none */
 
 /* wait.c */
-void wait_enter(struct exchange *x, bool look_again);
+void wait_enter(struct exchange *x);
 void wait_leave(struct exchange *x);
 void wait_freed(struct app *app); /* a place at a target became free */
 void wait_look(struct app *app); /* let go on whom it is now possible for */

@@ -2,11 +2,15 @@
 """Clients and targets that mean harm, or are merely broken. What is asserted is what others notice
 (their answers, the router's memory, its gauges) and what reaches the target, byte by byte."""
 import os
+import resource
 import signal
 import socket
 import struct
+import threading
 
-from router_kit import until
+import pytest
+
+from router_kit import Conn, get, ok, post, until
 
 GAUGES = ("inflight", "waiting", "waiting_bytes", "tunnels")
 
@@ -51,3 +55,52 @@ def test_a_client_that_is_gone_before_our_own_answer_is_counted_once(serve):
     n = r.n("a")
     assert n["refused_4xx"] + n["client_left"] == n["requests"] - 1
     at_rest(r, "a", "a/1")
+
+
+def test_streams_do_not_use_up_the_window_after_a_hold(router, target):
+    done = threading.Event()
+
+    def stream(c, line, f):
+        c.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        done.wait(60)
+        return False
+
+    t = target(stream)
+    text = "threads 1\napp a %s hold_wait_ms=60000 probe_ms=60000\ntarget a/1 " + t.addr + "\n"
+    r = router(text % "hold=1")
+    conns = [r.connect().send(get("/%d" % i)) for i in range(20)]
+    r.until("a", "waiting", 20)
+    r.table(text % "")
+    try:
+        assert [c.head()[0] for c in conns] == ["HTTP/1.1 200 OK"] * 20
+    finally:
+        done.set()
+
+
+def test_what_breaks_in_the_window_after_a_hold_lets_the_others_go_on(router, target):
+    gate, lock, count = threading.Event(), threading.Lock(), [0]
+
+    def breaks(c, line, f):
+        with lock:
+            count[0] += 1
+            first = count[0] <= 8
+        if first:
+            if count[0] == 8:
+                gate.set()
+            gate.wait(20)
+            return False
+        return ok()
+
+    t = target(breaks)
+    text = "threads 1\napp a %s hold_wait_ms=60000 probe_ms=60000\ntarget a/1 " + t.addr + "\n"
+    r = router(text % "hold=1")
+    conns = [r.connect().send(get("/%d" % i)) for i in range(20)]
+    r.until("a", "waiting", 20)
+    r.table(text % "")
+    assert [c.answer()[0] for c in conns] == [200] * 20
+
+
+# --- targets that say too much ---
+
+
+# --- smuggling: what reaches the target ---
