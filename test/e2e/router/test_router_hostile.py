@@ -102,5 +102,23 @@ def test_what_breaks_in_the_window_after_a_hold_lets_the_others_go_on(router, ta
 
 # --- targets that say too much ---
 
+def test_what_comes_behind_an_answer_is_never_anyones_answer(serve):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+    poison = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+
+    def handler(c, line, f):
+        if line.split()[1] == "/first":
+            size = 16384 - len(head % 16000)
+            with asleep(r):
+                c.send(head % size + b"x" * size + poison)
+            return None
+        return ok(b"clean")
+
+    r, t = serve(handler, more="threads 1")
+    c = r.connect()
+    for _ in range(5):
+        assert set(c.send(get("/first")).answer()[2]) == {ord("x")}
+        assert c.send(get("/second")).answer()[2] == b"clean"
+
 
 # --- smuggling: what reaches the target ---
