@@ -167,8 +167,15 @@ void reply_head(struct exchange *x)
 			x->scanned = MAX(x->scanned, 1); /* so that more is read first */
 			continue;
 		}
-		if (r != HTTP1_DONE || (h->status == 101 && !x->upgrade)) {
-			bad_answer(x, r != HTTP1_DONE ? why : "the app switched protocols unasked");
+		if (r != HTTP1_DONE) {
+			bad_answer(x, why);
+			return;
+		}
+		/* Before the request is out, its body and the tunnel's bytes could be taken for
+		 * each other (RFC 9110, 7.8: not before the request was received). */
+		if (h->status == 101 && (!x->upgrade || !x->ask.over)) {
+			bad_answer(x, x->upgrade ? "the app switched protocols too early"
+						 : "the app switched protocols unasked");
 			return;
 		}
 		if (h->status / 100 != 1 || h->status == 101)

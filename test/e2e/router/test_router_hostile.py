@@ -121,4 +121,27 @@ def test_what_comes_behind_an_answer_is_never_anyones_answer(serve):
         assert c.send(get("/second")).answer()[2] == b"clean"
 
 
+def test_a_switch_before_the_request_is_whole_is_a_bad_answer(serve):
+    r, t = serve(lambda c, line, f: b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
+                 b"Upgrade: websocket\r\n\r\n")
+    c = r.connect().send("POST / HTTP/1.1\r\nHost: any\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                         "Content-Length: 10\r\n\r\n12345")
+    assert c.answer()[0] == 502
+    at = r.n("a")
+    assert at["upgraded"] == 0 and at["failed_502"] == 1
+
+
+def test_interim_answers_without_end_are_given_up(serve):
+    def handler(c, line, f):
+        try:
+            while True:
+                c.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100)
+        except OSError:
+            return False
+
+    r, t = serve(handler)
+    c = r.connect().send(get())
+    assert c.answer()[0] == 502
+
+
 # --- smuggling: what reaches the target ---
