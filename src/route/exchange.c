@@ -335,6 +335,7 @@ static bool ask_went_wrong(struct exchange *x, enum stream_result r)
 static void ask_run(struct exchange *x)
 {
 	if (!x->ask.over && !x->ask_failed) {
+		uint64_t before = x->ask.sent;
 		enum stream_result r = stream_pump(&x->ask);
 
 		if (ask_went_wrong(x, r))
@@ -351,8 +352,9 @@ static void ask_run(struct exchange *x)
 		}
 		if (r == STREAM_AGAIN)
 			client_again(x->client);
-		exchange_timer(x, r == STREAM_WAIT_FROM ? x->app->conf.body_ms
-							: x->app->conf.response_ms);
+		if (r == STREAM_OVER || x->ask.sent != before)
+			exchange_timer(x, r == STREAM_WAIT_FROM ? x->app->conf.body_ms
+								: x->app->conf.response_ms);
 	}
 	if (x->up->conn.readable)
 		reply_head(x);

@@ -84,6 +84,7 @@ static void start_reply(struct exchange *x, const struct http1_head *h)
 	x->state = X_REPLY;
 	stream_start(&x->reply, &u->conn, &x->client->conn, h->framing, h->length, chunked);
 	x->reply.pass_trailer = x->te_trailers;
+	exchange_timer(x, x->app->conf.body_ms);
 	join_reply(x);
 	reply_run(x);
 }
@@ -209,6 +210,7 @@ static void reply_over(struct exchange *x)
 
 void reply_run(struct exchange *x)
 {
+	uint64_t asked = x->ask.sent, replied = x->reply.sent;
 	enum stream_result r;
 
 	if (!x->ask.over && !x->ask_failed) {
@@ -237,7 +239,9 @@ void reply_run(struct exchange *x)
 		exchange_finish(x, exchange_after_cut(x));
 		return;
 	}
-	exchange_timer(x, x->app->conf.body_ms);
+	/* Time is given for what passes, not for events: who does not read can always send a byte. */
+	if (x->reply.sent != replied || (r == STREAM_WAIT_FROM && x->ask.sent != asked))
+		exchange_timer(x, x->app->conf.body_ms);
 }
 
 /* One direction of a tunnel. False: it broke. */

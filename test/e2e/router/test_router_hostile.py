@@ -100,6 +100,21 @@ def test_what_breaks_in_the_window_after_a_hold_lets_the_others_go_on(router, ta
     assert [c.answer()[0] for c in conns] == [200] * 20
 
 
+def test_a_client_that_does_not_read_cannot_buy_time_by_sending(serve):
+    r, t = serve(lambda c, line, f: ok(b"x" * (32 << 20)), app="body_ms=300")
+    c = r.connect().send(get())
+    c.head()
+
+    def cut():
+        try:
+            c.sock.send(b"G")
+        except OSError:
+            pass
+        return r.n("a")["failed_cut"] == 1
+
+    until(cut)
+
+
 # --- targets that say too much ---
 
 def test_what_comes_behind_an_answer_is_never_anyones_answer(serve):
