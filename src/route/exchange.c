@@ -356,7 +356,8 @@ static void ask_run(struct exchange *x)
 			exchange_timer(x, r == STREAM_WAIT_FROM ? x->app->conf.body_ms
 								: x->app->conf.response_ms);
 	}
-	if (x->up->conn.readable)
+	/* An interim answer that the client had no room for may wait before what was read already. */
+	if (x->up->conn.readable || out_pending(&x->reply.out))
 		reply_head(x);
 }
 
