@@ -220,6 +220,12 @@ static bool answer_room(struct exchange *x, const struct http1_head *h, struct c
 	return true;
 }
 
+/* 204 has no body and so no length; some who read one wait for it (RFC 9110, 8.6). */
+static bool is_idle_length(const struct http1_head *h, const struct http1_header *f)
+{
+	return f->known == HTTP1_CONTENT_LENGTH && (h->status == 204 || h->status / 100 == 1);
+}
+
 bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked, bool close)
 {
 	struct cat c;
@@ -228,7 +234,7 @@ bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked
 		return false;
 	put_status(&c, h);
 	for (uint32_t i = 0; i < h->header_count; i++)
-		if (!http1_is_hop(h, &h->headers[i]))
+		if (!http1_is_hop(h, &h->headers[i]) && !is_idle_length(h, &h->headers[i]))
 			put_header(&c, &h->headers[i]);
 	if (h->status == 101) {
 		PUT(&c, "Connection: upgrade\r\nUpgrade: ");
@@ -254,8 +260,7 @@ bool headers_interim(struct exchange *x, const struct http1_head *h)
 		return false;
 	put_status(&c, h);
 	for (uint32_t i = 0; i < h->header_count; i++)
-		if (!http1_is_hop(h, &h->headers[i]) &&
-		    h->headers[i].known != HTTP1_CONTENT_LENGTH)
+		if (!http1_is_hop(h, &h->headers[i]) && !is_idle_length(h, &h->headers[i]))
 			put_header(&c, &h->headers[i]);
 	PUT(&c, "\r\n");
 	x->ans->len = (uint32_t)(c.p - c.start);

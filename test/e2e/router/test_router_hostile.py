@@ -136,6 +136,27 @@ def test_what_comes_behind_an_answer_is_never_anyones_answer(serve):
         assert c.send(get("/second")).answer()[2] == b"clean"
 
 
+@pytest.mark.parametrize("extra", ["HEAD", "304", "204"])
+def test_a_body_where_none_may_be_does_not_become_an_answer(serve, extra):
+    poison = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+
+    def handler(c, line, f):
+        if line.split()[1] != "/first":
+            return ok(b"clean")
+        status = b"200 OK" if extra == "HEAD" else extra.encode() + b" Nothing"
+        return b"HTTP/1.1 " + status + b"\r\nContent-Length: %d\r\n\r\n" % len(poison) + poison
+
+    r, t = serve(handler)
+    for _ in range(5):
+        c = r.connect()
+        method = "HEAD" if extra == "HEAD" else "GET"
+        c.send("%s /first HTTP/1.1\r\nHost: any\r\n\r\n" % method)
+        status, fields, _ = c.answer(to_head=True)
+        assert ("content-length" in fields) == (extra != "204")
+        assert c.send(get("/second")).answer()[2] == b"clean"
+        c.close()
+
+
 def test_a_switch_before_the_request_is_whole_is_a_bad_answer(serve):
     r, t = serve(lambda c, line, f: b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
                  b"Upgrade: websocket\r\n\r\n")
