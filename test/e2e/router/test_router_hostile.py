@@ -181,3 +181,27 @@ def test_interim_answers_without_end_are_given_up(serve):
 
 
 # --- smuggling: what reaches the target ---
+
+
+
+def test_who_the_client_is_cannot_be_said_in_other_spellings(serve):
+    r, t = serve()
+    c = r.connect().send(get(extra="X_Forwarded_For: 6.6.6.6\r\nx-forwarded_host: evil\r\nX-Real-IP: 6.6.6.6\r\n"
+                                   "X_Real_Ip: 6.6.6.6\r\nX-Forwarded-Port: 6\r\nX-Forwarded-Ssl: on\r\n"
+                                   "Content_Length: 5\r\nTransfer_Encoding: chunked\r\n"
+                                   "My_Own: fine\r\nX-Forward: fine\r\n"))
+    assert c.answer()[0] == 200
+    fields = t.seen[-1][1]
+    assert fields["x-forwarded-for"] == ["127.0.0.1"]
+    assert fields["my_own"] == ["fine"] and fields["x-forward"] == ["fine"]
+    assert not {f for f in fields if f.replace("_", "-") in (
+        "x-real-ip", "x-forwarded-port", "x-forwarded-ssl", "content-length", "transfer-encoding")}
+    assert "x_forwarded_for" not in fields and "x-forwarded_host" not in fields
+
+
+def test_a_trusted_proxy_may_say_more_but_no_framing(serve):
+    r, t = serve(more="trust 127.0.0.0/8")
+    r.connect().send(get(extra="X-Real-IP: 1.2.3.4\r\nX-Forwarded-Port: 443\r\nContent_Length: 5\r\n")).answer()
+    fields = t.seen[-1][1]
+    assert fields["x-real-ip"] == ["1.2.3.4"] and fields["x-forwarded-port"] == ["443"]
+    assert "content_length" not in fields
