@@ -56,11 +56,24 @@ void exchange_timer(struct exchange *x, uint32_t ms)
 		loop_timer_stop(&x->t->loop, &x->timer);
 }
 
+/* Through a tunnel of HTTP/2, requests would pass that nobody routed, counted, or told the app whose
+ * they are; RFC 9113 has given that switch up, and an upgrade may always be ignored. */
+static bool may_upgrade(const struct http1_head *h)
+{
+	static const char *const http[] = {"h2c", "h2", "http/2.0", "http/2", "http/1.1"};
+	struct http1_slice to = http1_get(h, HTTP1_UPGRADE);
+
+	for (size_t i = 0; i < ARRAY_LEN(http); i++)
+		if (http1_has_token(to, http[i]))
+			return false;
+	return true;
+}
+
 static void note_traits(struct exchange *x, const struct http1_head *h)
 {
 	x->is_head = h->is_head;
 	x->safe = (h->is_get || h->is_head) && h->framing == HTTP1_BODY_NONE;
-	x->upgrade = h->upgrade;
+	x->upgrade = h->upgrade && may_upgrade(h);
 	x->expects = h->expect_continue;
 	x->te_trailers = h->te_trailers;
 	x->old_client = h->minor == 0;

@@ -205,3 +205,14 @@ def test_a_trusted_proxy_may_say_more_but_no_framing(serve):
     fields = t.seen[-1][1]
     assert fields["x-real-ip"] == ["1.2.3.4"] and fields["x-forwarded-port"] == ["443"]
     assert "content_length" not in fields
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "H2C", "websocket, h2c", "HTTP/2.0"])
+def test_a_tunnel_of_http_is_not_opened(serve, protocol):
+    """Behind it, requests would pass that the router neither routes nor sees."""
+    r, t = serve()
+    c = r.connect().send(get(extra="Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\n"
+                                   "HTTP2-Settings: AAMAAABkAAQAAP__\r\n" % protocol))
+    assert c.answer()[0] == 200
+    fields = t.seen[-1][1]
+    assert not {"upgrade", "connection", "http2-settings"} & set(fields)
