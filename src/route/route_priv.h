@@ -246,6 +246,7 @@ struct upstream {
 	struct list in_age;    /* of the thread's idle ones, oldest first */
 	uint64_t idle_since_ms;
 	bool connecting, reused;
+	bool outdated; /* the target has another address now */
 };
 
 enum connect_result { CONNECT_OK, CONNECT_GOING_ON, CONNECT_BACKLOG, CONNECT_FAILED };
@@ -256,6 +257,7 @@ enum connect_result upstream_get(struct exchange *x, struct target *g, bool fres
 void upstream_close(struct upstream *u); /* its exchange must have let go of it */
 void upstream_keep(struct upstream *u);	 /* back into the pool */
 void upstream_drop_idle(struct target *g);
+void upstream_outdate(struct target *g); /* keeps no connection that there is now */
 void upstream_sweep(struct thread *t); /* closes those that were idle for too long */
 int upstream_error(struct upstream *u);
 
@@ -420,6 +422,7 @@ struct thread {
 	struct list waiting_apps, idle_upstreams, again, listeners;
 	struct pool clients, exchanges, upstreams, small, large;
 	struct shm_thread *n;
+	struct shm_counts nowhere; /* where what has no slot any more is counted */
 	struct ring *ring;
 	uint64_t random[2];
 	uint64_t wall_offset_us; /* wall clock less monotonic clock */

@@ -56,7 +56,7 @@ void upstream_keep(struct upstream *u)
 	struct thread *t = u->conn.t;
 
 	if (g->use != USE_SERVE || g->idle_count >= IDLE_MAX || u->conn.half_closed ||
-	    u->conn.broken || !is_drained(u)) {
+	    u->conn.broken || u->outdated || !is_drained(u)) {
 		upstream_close(u);
 		return;
 	}
@@ -73,6 +73,15 @@ void upstream_drop_idle(struct target *g)
 {
 	while (!list_empty(&g->idle))
 		upstream_close(container_of(g->idle.next, struct upstream, in_target));
+}
+
+void upstream_outdate(struct target *g)
+{
+	struct upstream *u;
+
+	upstream_drop_idle(g);
+	LIST_EACH(u, &g->active, in_target)
+		u->outdated = true;
 }
 
 void upstream_sweep(struct thread *t)
