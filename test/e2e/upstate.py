@@ -61,6 +61,7 @@ class Upstate:
         self.port, self.admin = free_port(), free_port()
         self.config = self.folder / "upstate.yaml"
         self.log = self.folder / "serve.log"
+        self.log.touch()
         self.env = dict(os.environ, **(env or {}))
         self.process = None
         self.configure(config)
