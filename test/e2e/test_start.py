@@ -14,7 +14,7 @@ import pytest
 
 import apps
 import faults
-from upstate import BINARY, free_port, wait_for
+from upstate import BINARY, wait_for
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
 NOBODY = 65534
@@ -248,8 +248,13 @@ signal.signal(signal.SIGTERM, bye)
 server.serve_forever()''')
 
 
-@pytest.mark.parametrize("run", ["./server.py --socket $UPSTATE_SOCKET", "exec ./server.py",
-                                 "cd . && exec ./server.py", '"./server.py" --name "a b"', "COLOR=blue exec ./server.py"])
+@pytest.mark.parametrize("run", [
+    "./server.py --socket $UPSTATE_SOCKET",
+    "exec ./server.py --socket $UPSTATE_SOCKET",
+    "cd . && exec ./server.py $UPSTATE_SOCKET",
+    '"./server.py" $UPSTATE_SOCKET --name "a b"',
+    "COLOR=blue exec ./server.py $UPSTATE_SOCKET",
+])
 def test_an_app_is_asked_to_end_itself_whatever_its_command(serve, tree, run):
     u = serve(apps.CONFIG.replace("run: ./server.py --socket $UPSTATE_SOCKET", f"run: '{run}'"))
     u.deploy("web", tree("one", dict(apps.files("one"), **{"server.py": STUBBORN})))
