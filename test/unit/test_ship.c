@@ -558,6 +558,10 @@ static void test_what_cannot_be_saved_is_not_done_but_later(void **state)
 	disk(false);
 	finish(&at);
 	assert_string_equal(outcomes(), "1:done 2:done ");
+	assert_int_equal(state_history_change(ship.state, 1, &change, &e), 0);
+	assert_true(change > 0);
+	assert_int_equal(state_history_change(ship.state, 99, &change, &e), 0);
+	assert_int_equal(change, 0);
 	assert_int_equal(web()->releases[1].before, 1);
 	assert_true(web()->held);
 	wait_until(json_array_size(web()->unsaved) == 0);
