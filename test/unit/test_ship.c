@@ -153,6 +153,7 @@ static void end(void)
 
 	loop_timer_fini(&loop, &ship.turn);
 	loop_timer_fini(&loop, &ship.retry);
+	ship_prune_stop(&ship);
 	LIST_EACH (a, &ship.apps, link) {
 		loop_timer_fini(&loop, &a->wake);
 		loop_timer_fini(&loop, &a->again);
