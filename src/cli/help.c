@@ -227,7 +227,7 @@ void help_manual(struct buf *out)
 	buf_adds(
 	    out,
 	    ".Sh ENVIRONMENT\n.Bl -tag -width Ds\n.It Ev UPSTATE_STATE\nThe state directory, when\n"
-	    ".Fl \\-state\nis not given.\n.It Ev NO_COLOR\nWhen set, no colours are used.\n.El\n"
+	    ".Fl \\-state\nis not given.\n.It Ev UPSTATE_THREADS\nThreads of the router, 1 to 64; else one for each CPU, at most 8.\n.It Ev NO_COLOR\nWhen set, no colours are used.\n.El\n"
 	    ".Sh EXIT STATUS\n.Bl -tag -width Ds\n.It 0\nDone.\n.It 1\nFailed.\n"
 	    ".It 2\nWrong usage, or a configuration with mistakes.\n"
 	    ".It 3\nRefused: right, but not now, or not by this user.\n"

@@ -67,7 +67,6 @@ struct conf {
 	char *admin;		      /* address of the pages, or NULL */
 	char *admin_group;	      /* may use the control socket, or NULL */
 	struct conf_text_list trusted_proxies; /* networks */
-	uint32_t threads;		       /* 0: one for each CPU, at most 8 */
 	uint32_t clients, header_bytes, header_count, header_ms, idle_ms;
 	bool access_log;
 	uint64_t log_bytes;

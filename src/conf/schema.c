@@ -41,15 +41,13 @@ const struct schema_row schema_rows[] = {
 	    .example = "[10.0.0.0/8]",
 	    .doc = "Networks whose X-Forwarded-For and Forwarded are believed. From anyone else they are "
 		   "replaced."),
-	ROW(TOP(threads), "threads", INT, 0, 64, "0",
-	    .doc = "Threads of the router; 0: one for each CPU, at most 8."),
 
 	ROW(SCHEMA_TOP, "limits", SECTION, 0, 0, NULL, .doc = "Bounds of what clients may ask of the router."),
 	ROW(TOP(clients), "limits.clients", INT, 1, 1000000, "10000",
 	    .doc = "Client connections at once; more of them wait in the listening socket."),
 	ROW(TOP(header_bytes), "limits.header", BYTES32, 1024, 1 << 20, "32KiB",
 	    .doc = "Size of a request's head; more is answered with 431, or 414 when it is the first line."),
-	ROW(TOP(header_count), "limits.headers", INT, 8, 1000, "100",
+	ROW(TOP(header_count), "limits.headers", INT, 8, 128, "100",
 	    .doc = "Header lines of a request; more is answered with 431."),
 	ROW(TOP(header_ms), "limits.header_time", MS, 100, HOUR, "10s",
 	    .doc = "Time from a request's first byte to the end of its head."),
@@ -78,7 +76,9 @@ const struct schema_row schema_rows[] = {
 	ROW(APP(run), "run", TEXT, 1, 32768, NULL, .check = text_command,
 	    .example = "gunicorn --bind unix:$UPSTATE_SOCKET app:app",
 	    .doc = "The command that runs one instance, for /bin/sh, in the directory of the release. It "
-		   "listens on the unix socket $UPSTATE_SOCKET, or on 127.0.0.1 at $PORT."),
+		   "listens on the unix socket $UPSTATE_SOCKET, or on 127.0.0.1 at $PORT. A single command takes "
+		   "the shell's place and gets the stop signal itself; where there are several, put exec before "
+		   "the last."),
 	ROW(APP(targets), "targets", LIST, 1, 1000, NULL, .check = text_target,
 	    .example = "[127.0.0.1:9001, unix:/run/old.sock]",
 	    .doc = "Instead of run: addresses of servers that Upstate does not run, as ADDRESS:PORT, NAME:PORT or "

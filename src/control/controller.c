@@ -30,6 +30,8 @@ static void on_beat(struct loop_timer *t)
 	loop_timer_set(&c->loop, t, c->loop.now_ms + 1000);
 	/* The bell can be lost with a router that dies between writing and ringing. */
 	ship_on_bell(&c->ship);
+	if (c->tell)
+		tell_router_rang(c->tell);
 	ship_turn(&c->ship);
 	state_reserve_restore(c->state);
 }
@@ -38,8 +40,12 @@ static void on_bell(struct loop_io *io, uint32_t events)
 {
 	uint64_t n;
 
-	if (read(io->fd, &n, sizeof(n)) == sizeof(n))
-		ship_on_bell(&container_of(io, struct control, bell)->ship);
+	struct control *c = container_of(io, struct control, bell);
+
+	if (read(io->fd, &n, sizeof(n)) != sizeof(n))
+		return;
+	ship_on_bell(&c->ship);
+	tell_router_rang(c->tell);
 }
 
 static void changed(void *arg, struct ship_app *a, const struct ship_change *c,

@@ -49,6 +49,7 @@ void ship_change_begin(struct ship_app *a, enum ship_kind kind, struct rollout_v
 	util_copy(c->outcome, sizeof(c->outcome), "running");
 	util_text(c->who, sizeof(c->who), who);
 	util_text(c->why, sizeof(c->why), why);
+	util_copy(c->key, sizeof(c->key), a->order_key);
 	c->steps = util_alloc(SHIP_STEPS_MAX * sizeof(*c->steps));
 	for (uint32_t t = 0; t < a->ship->shm->threads; t++)
 		atomic_store(&shm_counts(a->ship->shm, t, a->shm_slot)->longest_us, 0);
@@ -240,6 +241,8 @@ json_t *ship_change_save(const struct ship_change *c)
 		      (json_int_t)c->receipt.client_left, (json_int_t)c->receipt.p50_us,
 		      (json_int_t)c->receipt.p99_us, (json_int_t)c->receipt.longest_us);
 	ensure(o);
+	json_object_set_new(o, "key", json_string(c->key));
+	json_object_set_new(o, "abort_key", json_string(c->abort_key));
 	if (!c->ended_ms)
 		json_object_set_new(o, "base", sum_save(&c->base));
 	return o;
@@ -268,6 +271,8 @@ struct ship_change *ship_change_load(json_t *o)
 	TEXT(reason, "reason");
 	TEXT(who, "who");
 	TEXT(why, "why");
+	TEXT(key, "key");
+	TEXT(abort_key, "abort_key");
 	c->began_ms = (uint64_t)NUMBER("began");
 	c->ended_ms = (uint64_t)NUMBER("ended");
 	c->staging = json_is_true(json_object_get(o, "staging"));

@@ -15,6 +15,15 @@ static bool in_hand(const struct ship_app *a)
 	return a->change && !a->change->ended_ms;
 }
 
+bool ship_is_done(const struct ship_app *a, const char *key, uint64_t *ret_change)
+{
+	if (!a->change || !key[0] ||
+	    (strcmp(key, a->change->key) != 0 && strcmp(key, a->change->abort_key) != 0))
+		return false;
+	*ret_change = a->change->number;
+	return true;
+}
+
 /* What history says of an order: as long as in a change. */
 static json_t *said_by(const char *who, const char *why)
 {
@@ -197,6 +206,7 @@ int ship_abort(struct ship_app *a, const char *who, const char *why, uint64_t *r
 	util_utf8(reason);
 	steps = a->change->step_count;
 	ship_change_step(a, "%s", reason);
+	util_copy(a->change->abort_key, sizeof(a->change->abort_key), a->order_key);
 	ev.reason = reason;
 	r = a->change->staging ? abort_staging(a, reason, e) : ship_app_step(a, &ev, e);
 	if (r == 0)

@@ -42,6 +42,41 @@ enum target_use ship_use(const struct ship_app *a, const char *name, enum target
 	return ordered_use(a, name, by_rollout, &until);
 }
 
+static bool is_among(const struct ship_target *t, uint32_t n, uint64_t id)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (t[i].id == id)
+			return true;
+	return false;
+}
+
+/* Those that were configured and are no more drain like an instance that ends; one that comes back
+ * meanwhile is simply a target again. */
+static void leave(struct ship_app *a, const struct ship_target *old, uint32_t old_count)
+{
+	uint64_t until = a->ship->loop->now_ms + (a->conf ? a->conf->drain_ms : SHIP_DRAIN_MS);
+	struct ship_target *all = util_alloc((a->leaving_count + old_count + 1) * sizeof(*all));
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < a->leaving_count; i++)
+		if (!is_among(a->targets, a->target_count, a->leaving[i].id))
+			all[n++] = a->leaving[i];
+	for (uint32_t i = 0; i < old_count; i++) {
+		if (is_among(a->targets, a->target_count, old[i].id))
+			continue;
+		if (!old[i].addr_len) { /* it never was in a table */
+			ship_slot_leave(a->ship, old[i].id);
+			continue;
+		}
+		all[n] = old[i];
+		all[n].until_ms = until;
+		all[n++].generation = 0;
+	}
+	free(a->leaving);
+	a->leaving = all;
+	a->leaving_count = n;
+}
+
 void ship_targets_configure(struct ship_app *a)
 {
 	const struct conf_app *c = a->conf;
@@ -58,16 +93,31 @@ void ship_targets_configure(struct ship_app *a)
 		t->shm_slot = ship_slot(a->ship, t->id);
 		ship_lookup_apply(a->ship, t);
 	}
-	for (uint32_t i = 0; i < old_count; i++) {
-		bool stays = false;
-
-		for (uint32_t j = 0; j < a->target_count; j++)
-			stays |= a->targets[j].id == old[i].id;
-		if (!stays)
-			ship_slot_leave(a->ship, old[i].id);
-	}
+	leave(a, old, old_count);
 	ship_orders_tidy(a);
 	free(old);
+}
+
+void ship_targets_tidy(struct ship_app *a)
+{
+	struct ship *s = a->ship;
+	uint64_t applied = ship_applied(s);
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < a->leaving_count; i++) {
+		struct ship_target *t = &a->leaving[i];
+		bool seen = t->generation && applied >= t->generation;
+		struct shm_sum sum;
+
+		shm_sum_slot(s->shm, t->shm_slot, &sum);
+		if (seen && sum.inflight == 0 && sum.tunnels == 0) {
+			ship_slot_leave(s, t->id);
+			ship_table_dirty(s);
+		} else {
+			a->leaving[kept++] = *t;
+		}
+	}
+	a->leaving_count = kept;
 }
 
 static bool unit_target(struct ship_app *a, const struct rollout_unit *u, struct table_in_target *t,
@@ -110,6 +160,16 @@ static uint32_t app_targets(struct ship_app *a, struct table_in_target *t, char 
 		t[n].use = (uint16_t)ordered_use(a, x->name, USE_SERVE, &t[n].drain_until_ms);
 		n++;
 	}
+	for (uint32_t i = 0; i < a->leaving_count; i++) {
+		const struct ship_target *x = &a->leaving[i];
+
+		t[n] = (struct table_in_target){.id = x->id, .slot = x->shm_slot, .kind = x->kind,
+						.addr_len = x->addr_len, .name = x->name,
+						.drain_until_ms = x->until_ms};
+		memcpy(t[n].addr, x->addr, x->addr_len);
+		t[n].use = (uint16_t)ordered_use(a, x->name, USE_DRAIN, &t[n].drain_until_ms);
+		n++;
+	}
 	return n;
 }
 
@@ -148,7 +208,7 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 
 	LIST_EACH (a, &s->apps, link) {
 		apps += a->conf != NULL;
-		targets += a->rollout.unit_count + a->target_count;
+		targets += a->rollout.unit_count + a->target_count + a->leaving_count;
 	}
 	CLEANUP_FREE struct table_in_app *in_apps = util_alloc(apps * sizeof(*in_apps));
 	CLEANUP_FREE struct table_in_target *in_targets = util_alloc(targets * sizeof(*in_targets));
@@ -209,6 +269,9 @@ static void note_published(struct ship *s)
 			x->published = u->use;
 			x->published_generation = s->generation;
 		}
+		for (uint32_t i = 0; i < a->leaving_count; i++)
+			if (!a->leaving[i].generation)
+				a->leaving[i].generation = s->generation;
 	}
 }
 

@@ -25,6 +25,8 @@
 #include "wire/shm.h"
 
 #define SHIP_NAME 64
+#define SHIP_KEY 40
+#define SHIP_DRAIN_MS 10000   /* of what is not configured any more */
 #define SHIP_STEPS_MAX 400    /* of one change; more are counted */
 #define SHIP_RELEASES_MAX 10000 /* remembered by number for an app; manifests stay for ever */
 #define SHIP_UID_BASE 66000   /* users of apps, when Upstate runs as root: above what Debian gives out,
@@ -72,6 +74,8 @@ struct ship_change {
 	char reason[200];
 	char who[64];
 	char why[500];
+	char key[SHIP_KEY];	   /* of the order that began it; see struct ship_app */
+	char abort_key[SHIP_KEY]; /* of the order that aborted it */
 	uint64_t began_ms, ended_ms; /* wall */
 	bool staging; /* files are being put in place; the rollout has not begun */
 	struct shm_sum base; /* the app's numbers when it began */
@@ -99,6 +103,7 @@ struct ship_unit {
 	char why[MSG_REASON]; /* it ended last, or could not be started; "": it never did */
 	enum target_use published; /* use in the newest table */
 	uint64_t published_generation; /* first table with this use */
+	uint64_t cut_before;	       /* requests that were cut before its drain began */
 };
 
 /* A server that Upstate does not run. */
@@ -110,6 +115,8 @@ struct ship_target {
 	uint8_t addr[TABLE_ADDR_MAX];
 	bool by_name;	   /* the address is what the name meant when it was looked up last; len 0: none */
 	char problem[400]; /* with looking it up; "": none */
+	uint64_t until_ms;   /* of one that left the configuration: what is inside may go on so long */
+	uint64_t generation; /* first table in which that one drains */
 };
 
 struct ship_app {
@@ -129,8 +136,12 @@ struct ship_app {
 	struct rollout rollout;
 	struct list units;
 	struct ship_target *targets;
-	uint32_t target_count;
+	struct ship_target *leaving; /* no longer configured, and perhaps not empty yet */
+	uint32_t target_count, leaving_count;
 	bool held;		  /* by order of a person */
+	/* Of the order being carried out, "" if it has none: a client that lost its connection says the same
+	 * order again with the same key, and is told of the change that it made, not given another. */
+	char order_key[SHIP_KEY];
 	json_t *ordered;	  /* {target name: "drain" | "fence"} */
 	struct ship_change *change; /* in hand, or the last one; NULL: none yet */
 	struct ship_change *before; /* what `change` took the place of */
@@ -220,6 +231,8 @@ int ship_order_target(struct ship_app *a, const char *target, enum target_use us
 
 /* Orders for targets that are no more end with them; a later one of that name is another. */
 void ship_orders_tidy(struct ship_app *a);
+/* Was the order with this key carried out by the change in hand, or the last one? */
+bool ship_is_done(const struct ship_app *a, const char *key, uint64_t *ret_change);
 
 /* --- inner parts, by file --- */
 
@@ -284,6 +297,7 @@ void ship_publish(struct ship *s);
 /* What the router does with a unit or target now, by rollout and order. */
 enum target_use ship_use(const struct ship_app *a, const char *name, enum target_use by_rollout);
 void ship_targets_configure(struct ship_app *a);
+void ship_targets_tidy(struct ship_app *a); /* forgets those that left and are empty */
 
 /* change.c */
 void ship_change_begin(struct ship_app *a, enum ship_kind kind, struct rollout_version to,

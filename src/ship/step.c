@@ -17,7 +17,7 @@ void ship_rules(const struct ship_app *a, struct rollout_rules *ret)
 	const struct conf_app *c = a->conf;
 
 	if (!c || !c->run) { /* not configured any more: what runs drains and ends */
-		*ret = (struct rollout_rules){.ready_ms = 60000, .drain_ms = 10000};
+		*ret = (struct rollout_rules){.ready_ms = 60000, .drain_ms = SHIP_DRAIN_MS};
 		return;
 	}
 	*ret = (struct rollout_rules){
@@ -87,21 +87,44 @@ int ship_commit(struct ship_app *a, bool vital, struct err *e)
 	return r;
 }
 
+/* What the end of a drain cut, from the router's numbers: noted as it begins, told when it is over. A
+ * parked unit has told it already. */
+static uint64_t drain_cut(struct ship_app *a, enum rollout_step_type step, uint64_t id)
+{
+	struct ship_unit *x = ship_unit(a, id);
+	struct shm_sum sum;
+
+	shm_sum_slot(a->ship->shm, x->shm_slot, &sum);
+	if (step == ROLLOUT_STEP_DRAIN)
+		x->cut_before = sum.failed_cut;
+	if (step == ROLLOUT_STEP_DRAINED)
+		return sum.failed_cut - x->cut_before;
+	for (uint32_t i = 0; step == ROLLOUT_STEP_STOP && i < a->rollout.unit_count; i++)
+		if (a->rollout.units[i].id == id && a->rollout.units[i].use == USE_DRAIN)
+			return sum.failed_cut - x->cut_before;
+	return 0;
+}
+
 static void note_steps(struct ship_app *a, const struct rollout_result *result)
 {
 	for (uint32_t i = 0; i < result->step_count; i++) {
 		const char *text = rollout_step_text(result->steps[i].type);
 		struct rollout_unit u = {.version = result->steps[i].version,
 					 .slot = result->steps[i].slot};
-		char name[MSG_NAME];
+		char name[MSG_NAME], cut[64] = "";
+		uint64_t n = 0;
 
-		if (result->steps[i].unit)
+		if (result->steps[i].unit) {
 			ship_unit_name(a, &u, name, sizeof(name));
-		else
+			n = drain_cut(a, result->steps[i].type, result->steps[i].unit);
+		} else {
 			ship_version_name(a, u.version, name, sizeof(name));
-		log_info("step", "app=%s what=\"%s %s\"", a->name, name, text);
+		}
+		if (n)
+			snprintf(cut, sizeof(cut), "; its drain cut %llu", (unsigned long long)n);
+		log_info("step", "app=%s what=\"%s %s%s\"", a->name, name, text, cut);
 		if (a->change && !a->change->ended_ms)
-			ship_change_step(a, "%s %s", name, text);
+			ship_change_step(a, "%s %s%s", name, text, cut);
 	}
 }
 
@@ -279,6 +302,7 @@ void ship_turn(struct ship *s)
 	if (!s->synced)
 		return;
 	LIST_EACH (a, &s->apps, link) {
+		ship_targets_tidy(a);
 		if (!a->dirty)
 			continue;
 		a->dirty = false; /* what sets it again arms the next turn */

@@ -17,6 +17,7 @@
 struct ship_unit *ship_unit(struct ship_app *a, uint64_t id)
 {
 	struct ship_unit *x = map_get(&a->ship->unit_by_id, id);
+	struct shm_sum sum;
 
 	if (x)
 		return x;
@@ -24,6 +25,8 @@ struct ship_unit *ship_unit(struct ship_app *a, uint64_t id)
 	x->id = id;
 	x->app = a;
 	x->shm_slot = ship_slot(a->ship, id);
+	shm_sum_slot(a->ship->shm, x->shm_slot, &sum);
+	x->cut_before = sum.failed_cut; /* not 0 when only the controller is new */
 	list_add_tail(&a->units, &x->link);
 	map_put(&a->ship->unit_by_id, id, x);
 	return x;
@@ -165,6 +168,28 @@ static uint32_t build_env(const struct ship_app *a, const struct rollout_unit *u
 	return n;
 }
 
+/* The shell stays in front of the program, unless told to become it; then the signal that asks for an
+ * orderly end would reach the shell alone, and its end would be taken for the app's. So a single plain
+ * command is told so. What has any other form says `exec` itself where it wants to. */
+static void add_command(struct buf *b, const char *run)
+{
+	static const char *const of_the_shell[] = {".",	   "eval", "exec", "command", "set",   "exit",
+						   "ulimit", "trap", "wait", "umask",	"read",	 "cd",
+						   "{"};
+	size_t blank = strspn(run, " \t");
+	size_t word = strspn(run + blank, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+					  "_./+-$\"'{}");
+	bool plain = word && strchr(" \t", run[blank + word]) &&
+		     !strpbrk(run, ";&|()`\n");
+
+	for (size_t i = 0; i < ARRAY_LEN(of_the_shell); i++)
+		plain &= strlen(of_the_shell[i]) != word ||
+			 memcmp(run + blank, of_the_shell[i], word) != 0;
+	if (plain)
+		buf_adds(b, "exec ");
+	add_string(b, run);
+}
+
 static void order_start(struct ship_app *a, const struct rollout_unit *u, struct ship_unit *x)
 {
 	struct ship *s = a->ship;
@@ -191,7 +216,7 @@ static void order_start(struct ship_app *a, const struct rollout_unit *u, struct
 	m.files_max = (uint32_t)json_integer_value(json_object_get(settings->json, "files_max"));
 	add_string(&tail, "/bin/sh");
 	add_string(&tail, "-c");
-	add_string(&tail, json_string_value(json_object_get(settings->json, "run")));
+	add_command(&tail, json_string_value(json_object_get(settings->json, "run")));
 	m.envc = build_env(a, u, x, settings, &m, &tail);
 	if (tail.failed) {
 		log_error("instance.start", "instance=%s reason=\"run and env are too long together\"",
@@ -266,7 +291,7 @@ const char *ship_probe_error(int error)
 {
 	static char text[80];
 
-	if (error >= 100 && error < 600)
+	if (error >= 200 && error < 600) /* what is smaller is an errno */
 		snprintf(text, sizeof(text), "its health path answers %d", error);
 	else if (error)
 		snprintf(text, sizeof(text), "%s", strerror(error));

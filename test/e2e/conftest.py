@@ -33,6 +33,9 @@ def serve(folder):
     yield start
     for u in running:
         u.stop()
+    for u in running:
+        for word in ("Sanitizer", "runtime error:", "bug: '"):
+            assert word not in u.log.read_text(), u.log.read_text()
 
 
 @pytest.fixture

@@ -71,7 +71,6 @@ static void three_lines_make_an_app_and_the_rest_has_defaults(void **state)
 	assert_string_equal(c->admin, "127.0.0.1:8081");
 	assert_null(c->admin_group);
 	assert_int_equal(c->trusted_proxies.len, 0);
-	assert_int_equal(c->threads, 0);
 	assert_int_equal(c->clients, 10000);
 	assert_int_equal(c->header_bytes, 32768);
 	assert_int_equal(c->header_count, 100);
@@ -136,7 +135,6 @@ static const char everything[] =
     "listen:\n  - http: 0.0.0.0:80\n  - http: '[::]:80'\n"
     "admin: { http: off, group: ops }\n"
     "trusted_proxies: [10.0.0.0/8, 192.0.2.1, \"2001:db8::/32\"]\n"
-    "threads: 4\n"
     "limits: { clients: 500, header: 16KiB, headers: 50, header_time: 5s, idle: 1m }\n"
     "log: { access: no, size: 1GiB, files: 2 }\n"
     "apps:\n"
@@ -169,7 +167,6 @@ static void everything_can_be_said(void **state)
 	assert_null(c->admin);
 	assert_string_equal(c->admin_group, "ops");
 	assert_int_equal(c->trusted_proxies.len, 3);
-	assert_int_equal(c->threads, 4);
 	assert_int_equal(c->clients, 500);
 	assert_int_equal(c->header_bytes, 16384);
 	assert_int_equal(c->header_count, 50);
@@ -298,9 +295,9 @@ static void unknown_keys_come_with_the_right_word(void **state)
 static void every_mistake_is_told_at_once_in_order(void **state)
 {
 	refused(
-	    "threads: many\nlimits: 5\napps:\n  web:\n    instances: 100\n    drain: soon\n    "
+	    "log: { files: many }\nlimits: 5\napps:\n  web:\n    instances: 100\n    drain: soon\n    "
 	    "stop: TREM\n",
-	    "f:1:10: error: threads: expected a number, found 'many'\n"
+	    "f:1:15: error: log.files: expected a number, found 'many'\n"
 	    "f:2:9: error: limits: expected a map of keys (clients, header, headers, header_time, "
 	    "idle), found text\n"
 	    "f:4:3: error: app 'web' has neither 'run' nor 'targets': say how it runs, or "
@@ -321,8 +318,10 @@ static void types_are_named_when_they_are_wrong(void **state)
 	refused("listen: []\n" APP, "f:1:9: error: listen: the list is empty\n");
 	refused("trusted_proxies: {a: b}\n" APP,
 		"f:1:18: error: trusted_proxies: expected a list, found a map of keys\n");
-	refused("threads: [1]\n" APP, "f:1:10: error: threads: expected a number, found a list\n");
-	refused("threads:\n" APP, "f:1:9: error: threads: expected a number, found nothing\n");
+	refused("log: { files: [1] }\n" APP,
+		"f:1:15: error: log.files: expected a number, found a list\n");
+	refused("log: { files: }\n" APP,
+		"f:1:15: error: log.files: expected a number, found nothing\n");
 	refused("log: { access: maybe }\n" APP,
 		"f:1:16: error: log.access: expected true or false, found 'maybe'\n");
 	refused("apps: [hello]\n",
@@ -344,7 +343,7 @@ static void ranges_are_told_with_their_bound(void **state)
 		"f:1:19: error: limits.header: 100 is below 1KiB\n");
 	refused("limits: { header_time: 2h }\n" APP,
 		"f:1:24: error: limits.header_time: 2h is above 1h\n");
-	refused("threads: -1\n" APP, "f:1:10: error: threads: -1 is below 0\n");
+	refused("log: { files: -1 }\n" APP, "f:1:15: error: log.files: -1 is below 1\n");
 	refused("log: { files: 0 }\n" APP, "f:1:15: error: log.files: 0 is below 1\n");
 	refused("apps: {a: {run: x $PORT, health: {every: 1ms}}}\n",
 		"f:1:42: error: health.every: 1ms is below 100ms\n");
@@ -493,8 +492,8 @@ static void bad_names_and_paths_are_explained(void **state)
 
 static void a_key_that_stands_twice_is_refused(void **state)
 {
-	refused("threads: 1\nthreads: 2\n" APP,
-		"f:2:1: error: 'threads' stands here a second time; the first is on line 1\n");
+	refused("log: {}\nlog: {}\n" APP,
+		"f:2:1: error: 'log' stands here a second time; the first is on line 1\n");
 	refused("apps:\n  a: {run: x $PORT}\n  a: {run: y $PORT}\n",
 		"f:3:3: error: 'a' stands here a second time; the first is on line 2\n");
 }
@@ -531,7 +530,7 @@ static void what_is_no_yaml_is_explained(void **state)
 	refused("apps: {}\n",
 		"f:1:1: error: there is no app; three lines make one: apps:, its name, and "
 		"'run: COMMAND'\n");
-	refused("threads: 1\n",
+	refused("log: {}\n",
 		"f:1:1: error: there is no app; three lines make one: apps:, its name, and "
 		"'run: COMMAND'\n");
 }
@@ -554,7 +553,7 @@ static void usual_slips_are_recognized(void **state)
 		"f:3:4: error: this line belongs nowhere: each item of the list that begins on "
 		"line 2 begins "
 		"with '- '\n");
-	refused("threads: 1\napps\n", "f:3:1: error: a key stands here without ': ' after it\n");
+	refused("log: {}\napps\n", "f:3:1: error: a key stands here without ': ' after it\n");
 	refused("apps: {a: {run: x $PORT, health: /up}}\n",
 		"f:1:34: error: health: expected a map of keys (path, every, timeout, rise, fall), "
 		"found text\n");
@@ -572,13 +571,13 @@ static void a_byte_order_mark_and_crlf_do_no_harm(void **state)
 
 static void the_first_error_is_the_callers_and_tells_of_the_rest(void **state)
 {
-	const char *text = "threads: x\nlog: 5\n" APP;
+	const char *text = "log: { files: x }\nlog: 5\n" APP;
 	struct conf *c = NULL;
 	struct err e = {0};
 
 	assert_int_equal(conf_parse("f.yaml", text, strlen(text), &c, NULL, &e), -ERR_INPUT);
 	assert_string_equal(e.msg,
-			    "f.yaml:1:10: threads: expected a number, found 'x' (and 1 more)");
+			    "f.yaml:1:15: log.files: expected a number, found 'x' (and 1 more)");
 	assert_null(c);
 }
 

@@ -548,10 +548,10 @@ def test_init_and_check_work_alone(world):
     r = world.run("init")
     assert (r.returncode, r.stderr) == (3, "upstate: upstate.yaml is there already: it is left as it is\n")
     with open(world.dir + "/upstate.yaml", "a") as f:
-        f.write("thread: 5\n")
+        f.write("limit: 5\n")
     r = world.run("check")
     assert r.returncode == 2
-    assert re.fullmatch(r"upstate.yaml:\d+:1: error: unknown key 'thread'; did you mean 'threads'\?\n"
+    assert re.fullmatch(r"upstate.yaml:\d+:1: error: unknown key 'limit'; did you mean 'limits'\?\n"
                         r"upstate: upstate.yaml has 1 mistake\n", r.stderr)
     r = world.run("check", "--json")
     assert r.returncode == 2 and json.loads(r.stdout)["problems"][0]["column"] == 1
