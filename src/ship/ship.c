@@ -97,7 +97,8 @@ int ship_open(struct ship *s, struct err *e)
 		return -(int)e->code;
 	s->next_unit = (uint64_t)next_unit;
 	s->next_change = (uint64_t)next_change;
-	s->generation = MAX((uint64_t)generation, ship_applied(s));
+	s->saved_generation = (uint64_t)generation;
+	s->generation = MAX(s->saved_generation, ship_applied(s));
 	if (state_each(s->state, "app/", load_app, &l, e) < 0 || l.r < 0)
 		return -(int)e->code;
 	if (new_world(s, (uint64_t)world)) {
@@ -222,6 +223,18 @@ int ship_configure(struct ship *s, const struct conf *c, json_t *ret_changed, st
 	return 0;
 }
 
+/* A controller that died between saving that a release bakes and sending the table in which it serves
+ * left nothing that baked: its time begins now. */
+static void bake_anew(struct ship *s, struct ship_app *a)
+{
+	struct rollout_rules rules;
+
+	if (a->rollout.phase != ROLLOUT_BAKE || ship_applied(s) > s->saved_generation)
+		return;
+	ship_rules(a, &rules);
+	a->rollout.bake_until_ms = MAX(a->rollout.bake_until_ms, s->loop->now_ms + rules.bake_ms);
+}
+
 /* Instances that no app knows of (their record was lost) are ended. */
 void ship_synced(struct ship *s)
 {
@@ -230,6 +243,7 @@ void ship_synced(struct ship *s)
 	s->synced = true;
 	ship_slots_reclaim(s);
 	LIST_EACH (a, &s->apps, link) {
+		bake_anew(s, a);
 		ship_units_sync(a);
 		if (a->change && a->change->staging && !a->change->ended_ms && a->stage_pipe < 0) {
 			struct err e;

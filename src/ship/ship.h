@@ -181,6 +181,7 @@ struct ship {
 	uint32_t slot_hint;
 	struct list leaving; /* slots to be freed once no table has them: struct slot_leaving */
 	uint64_t generation, next_unit, next_change;
+	uint64_t saved_generation; /* as loaded: the newest table when state was last saved */
 	uint64_t world; /* of the keeper for which the state was made: saved */
 	uint64_t upload_ms; /* when somebody last sent files, or was told which to send */
 	struct map published_use; /* of targets that Upstate does not run */
