@@ -7,6 +7,7 @@
  */
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "cli/cli_priv.h"
@@ -98,7 +99,7 @@ static void on_wait(void *arg)
 	struct follow *f = arg;
 	char text[100], span[SHOW_TEXT];
 
-	snprintf(text, sizeof(text), "%9s  change %llu goes on",
+	snprintf(text, sizeof(text), "%9s  change %llu goes on (Ctrl-C leaves, and does not stop it)",
 		 show_ms((double)(clock_ms() - f->began_ms), span), (unsigned long long)f->change);
 	progress_show(&f->progress, text);
 }
@@ -148,6 +149,8 @@ static int tell_end(struct follow *f, bool undo)
 		show_receipt(f->end, &out);
 		cli_print(&out);
 	}
+	if (status == 4 && isatty(STDERR_FILENO))
+		fprintf(stderr, "what its instances printed: upstate logs %s\n", field_text(f->end, "app"));
 	return status;
 }
 

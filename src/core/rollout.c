@@ -69,7 +69,9 @@ static void note(struct step *s, enum rollout_step_type type, const struct rollo
 	ret->steps[ret->step_count].type = type;
 	ret->steps[ret->step_count].unit = u ? u->id : 0;
 	ret->steps[ret->step_count].slot = u ? u->slot : 0;
-	ret->steps[ret->step_count].version = u ? u->version : rollout_goal(s->r);
+	ret->steps[ret->step_count].version = u ? u->version
+					      : type == ROLLOUT_STEP_UNDO ? s->r->to
+									 : rollout_goal(s->r);
 	ret->step_count++;
 }
 

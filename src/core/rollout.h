@@ -139,7 +139,7 @@ struct rollout_event {
 
 /* X(NAME, text for the history; a unit's name follows) */
 #define ROLLOUT_STEP_TABLE(X)                                                                      \
-	X(START, "start")                                                                          \
+	X(START, "starts")                                                                         \
 	X(SERVE, "ready, serves")                                                                  \
 	X(DRAIN, "drains")                                                                         \
 	X(DRAINED, "drained")                                                                      \

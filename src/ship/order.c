@@ -93,8 +93,8 @@ int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *
 		return already(a, SHIP_DEPLOY, who, why, ret_change);
 	ship_change_begin(a, SHIP_DEPLOY, to, who, why);
 	a->change->staging = true;
-	ship_change_step(a, "accepted from %.100s: %zu entries, %llu bytes", source, m->len,
-			 (unsigned long long)m->bytes);
+	ship_change_step(a, "accepted from %.100s: %zu %s, %llu bytes", source, m->len,
+			 m->len == 1 ? "entry" : "entries", (unsigned long long)m->bytes);
 	record = ship_change_json(a, a->change);
 	util_text(from, sizeof(from), source);
 	json_object_set_new(record, "source", json_string(from));

@@ -105,13 +105,27 @@ static uint64_t drain_cut(struct ship_app *a, enum rollout_step_type step, uint6
 	return 0;
 }
 
+/* What else there is to say of a step. */
+static void step_more(const struct ship_app *a, enum rollout_step_type step, uint64_t cut, char *ret,
+		      size_t size)
+{
+	struct rollout_rules rules;
+
+	*ret = '\0';
+	ship_rules(a, &rules);
+	if (step == ROLLOUT_STEP_BAKE)
+		snprintf(ret, size, " for %g s: undone if it fails meanwhile", rules.bake_ms / 1000.0);
+	else if (cut)
+		snprintf(ret, size, "; its drain cut %llu", (unsigned long long)cut);
+}
+
 static void note_steps(struct ship_app *a, const struct rollout_result *result)
 {
 	for (uint32_t i = 0; i < result->step_count; i++) {
 		const char *text = rollout_step_text(result->steps[i].type);
 		struct rollout_unit u = {.version = result->steps[i].version,
 					 .slot = result->steps[i].slot};
-		char name[MSG_NAME], cut[64] = "";
+		char name[MSG_NAME], more[80];
 		uint64_t n = 0;
 
 		if (result->steps[i].unit) {
@@ -120,11 +134,10 @@ static void note_steps(struct ship_app *a, const struct rollout_result *result)
 		} else {
 			ship_version_name(a, u.version, name, sizeof(name));
 		}
-		if (n)
-			snprintf(cut, sizeof(cut), "; its drain cut %llu", (unsigned long long)n);
-		log_info("step", "app=%s what=\"%s %s%s\"", a->name, name, text, cut);
+		step_more(a, result->steps[i].type, n, more, sizeof(more));
+		log_info("step", "app=%s what=\"%s %s%s\"", a->name, name, text, more);
 		if (a->change && !a->change->ended_ms)
-			ship_change_step(a, "%s %s%s", name, text, cut);
+			ship_change_step(a, "%s %s%s", name, text, more);
 	}
 }
 

@@ -115,9 +115,12 @@ static uint16_t free_port(const struct ship *s)
 	return port;
 }
 
+/* A command that names neither gets a port: many programs read $PORT by themselves, and none that was not
+ * written for Upstate reads $UPSTATE_SOCKET. */
 static bool wants_port(const char *run)
 {
-	return strstr(run, "$PORT") || strstr(run, "${PORT");
+	return strstr(run, "$PORT") || strstr(run, "${PORT") ||
+	       !(strstr(run, "$UPSTATE_SOCKET") || strstr(run, "${UPSTATE_SOCKET"));
 }
 
 static void add_string(struct buf *b, const char *s)
