@@ -220,7 +220,7 @@ int verb_rollback(struct cli *c, struct err *e)
 		return rc;
 	json_object_set_new(body, "release",
 			    c->arg_count > 1 ? json_string(c->args[1]) : json_null());
-	rc = cli_post(c, cli_app_path(&path, c->args[0], "/rollback"), body, &answer, e);
+	rc = cli_post_order(c, cli_app_path(&path, c->args[0], "/rollback"), body, &answer, e);
 	return rc < 0 ? rc : follow_begun(c, answer, false, e);
 }
 
@@ -228,7 +228,7 @@ int verb_abort(struct cli *c, struct err *e)
 {
 	CLEANUP_BUF struct buf path = {0};
 	json_t *answer;
-	int rc = cli_post(c, cli_app_path(&path, c->args[0], "/abort"), cli_why(c), &answer, e);
+	int rc = cli_post_order(c, cli_app_path(&path, c->args[0], "/abort"), cli_why(c), &answer, e);
 
 	return rc < 0 ? rc : follow_begun(c, answer, true, e);
 }

@@ -230,6 +230,7 @@ static void undo(struct step *s, const char *fmt, const struct rollout_unit *u, 
 {
 	struct rollout *r = s->r;
 
+	s->ret->culprit = u ? u->id : 0;
 	if (u)
 		snprintf(r->reason, sizeof(r->reason), fmt, u->version.release, u->slot);
 	else
@@ -560,7 +561,8 @@ static void take_event(struct step *s, const struct rollout_event *ev)
 
 static uint64_t next_wake(const struct rollout *r, uint64_t now_ms)
 {
-	uint64_t wake = r->phase == ROLLOUT_BAKE ? r->bake_until_ms : UINT64_MAX;
+	bool bakes = r->phase == ROLLOUT_BAKE && r->bake_until_ms > now_ms;
+	uint64_t wake = bakes ? r->bake_until_ms : UINT64_MAX;
 
 	for (uint32_t i = 0; i < r->unit_count; i++) {
 		const struct rollout_unit *u = &r->units[i];

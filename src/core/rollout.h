@@ -159,6 +159,7 @@ enum rollout_step_type {
 struct rollout_result {
 	bool changed; /* the state must be saved before the world is made like it */
 	uint64_t wake_ms; /* step again then at the latest; UINT64_MAX: no need */
+	uint64_t culprit; /* the unit that had it turned round with this step; 0: none did */
 	uint64_t ended;	  /* number of the change that ended with this step; 0: none */
 	enum rollout_outcome outcome;
 	struct rollout_version ended_from, ended_to;

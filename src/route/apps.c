@@ -80,7 +80,7 @@ static void target_take(struct thread *t, struct target *g, const struct table_t
 				     memcmp(g->addr, conf->addr, conf->addr_len));
 
 	if (moved)
-		upstream_drop_idle(g);
+		upstream_outdate(g);
 	g->seen = t->mark;
 	g->slot = conf->slot;
 	g->n = shm_counts(t->r->shm, t->index, conf->slot);
@@ -151,6 +151,10 @@ static void forget_the_unseen(struct thread *t, struct map *old_apps, struct map
 			wait_leave(x);
 			answer_own(x, 404, "the app was removed", false);
 		}
+		/* Clients that are slow to take an answer of ours are all that is left. The slot may
+		 * get another owner before they are done. */
+		atomic_store_explicit(&app->n->inflight, 0, memory_order_relaxed);
+		app->n = &t->nowhere;
 		app_unref(app);
 	}
 }

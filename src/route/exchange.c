@@ -56,11 +56,24 @@ void exchange_timer(struct exchange *x, uint32_t ms)
 		loop_timer_stop(&x->t->loop, &x->timer);
 }
 
+/* Through a tunnel of HTTP/2, requests would pass that nobody routed, counted, or told the app whose
+ * they are; RFC 9113 has given that switch up, and an upgrade may always be ignored. */
+static bool may_upgrade(const struct http1_head *h)
+{
+	static const char *const http[] = {"h2c", "h2", "http/2.0", "http/2", "http/1.1"};
+	struct http1_slice to = http1_get(h, HTTP1_UPGRADE);
+
+	for (size_t i = 0; i < ARRAY_LEN(http); i++)
+		if (http1_has_token(to, http[i]))
+			return false;
+	return true;
+}
+
 static void note_traits(struct exchange *x, const struct http1_head *h)
 {
 	x->is_head = h->is_head;
 	x->safe = (h->is_get || h->is_head) && h->framing == HTTP1_BODY_NONE;
-	x->upgrade = h->upgrade;
+	x->upgrade = h->upgrade && may_upgrade(h);
 	x->expects = h->expect_continue;
 	x->te_trailers = h->te_trailers;
 	x->old_client = h->minor == 0;
@@ -181,6 +194,7 @@ static void count_retry(struct exchange *x, struct target *g, enum retry_verdict
 void exchange_broke(struct exchange *x, int error)
 {
 	struct target *g = x->target;
+	struct app *app = x->app;
 	struct shm_counts *n = g->n;
 	bool reused = x->up->reused;
 	struct retry_facts f = {.is_unix = g->kind == TARGET_UNIX,
@@ -217,11 +231,19 @@ void exchange_broke(struct exchange *x, int error)
 	exchange_let_go(x, false);
 	buffer_put(x->t, &x->ans);
 	rewind_ask(x);
+	app->refs++;
 	exchange_route(x);
+	/* It may stand behind others now, and have left a place that they can take. */
+	wait_freed(app);
+	app_unref(app);
 }
 
 void exchange_client_left(struct exchange *x)
 {
+	if (x->state == X_OWN) { /* counted by what we answered, taken or not */
+		exchange_finish(x, AFTER_CLOSE);
+		return;
+	}
 	wait_leave(x);
 	x->end = ACCESS_CLIENT_LEFT;
 	if (x->app)
@@ -326,6 +348,7 @@ static bool ask_went_wrong(struct exchange *x, enum stream_result r)
 static void ask_run(struct exchange *x)
 {
 	if (!x->ask.over && !x->ask_failed) {
+		uint64_t before = x->ask.sent;
 		enum stream_result r = stream_pump(&x->ask);
 
 		if (ask_went_wrong(x, r))
@@ -342,10 +365,12 @@ static void ask_run(struct exchange *x)
 		}
 		if (r == STREAM_AGAIN)
 			client_again(x->client);
-		exchange_timer(x, r == STREAM_WAIT_FROM ? x->app->conf.body_ms
-							: x->app->conf.response_ms);
+		if (r == STREAM_OVER || x->ask.sent != before)
+			exchange_timer(x, r == STREAM_WAIT_FROM ? x->app->conf.body_ms
+								: x->app->conf.response_ms);
 	}
-	if (x->up->conn.readable)
+	/* An interim answer that the client had no room for may wait before what was read already. */
+	if (x->up->conn.readable || out_pending(&x->reply.out))
 		reply_head(x);
 }
 

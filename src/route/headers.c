@@ -141,8 +141,48 @@ static void put_id(struct exchange *x, struct cat *c, const struct http1_head *h
 	PUT(c, "\r\n");
 }
 
+/* Does it begin with that, '_' counting as '-'? */
+static bool spells(struct http1_slice name, const char *lower, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		char ch = name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] | 0x20 : name.p[i];
+
+		if (ch != lower[i] && !(ch == '_' && lower[i] == '-'))
+			return false;
+	}
+	return true;
+}
+
+/* Servers that hand headers on as variables (CGI, WSGI, Rack) cannot tell '_' from '-'. So a header
+ * that they would take for one that we read or write is not passed on; nor is what else claims to
+ * know who the client is, unless a trusted proxy says it. */
+static bool is_false_claim(struct http1_slice name, bool trusted)
+{
+	static const struct {
+		const char *text;
+		uint32_t len;
+	} ours[] = {
+#define X(id, text) {text, sizeof(text) - 1},
+		HTTP1_KNOWN_TABLE(X)
+#undef X
+	};
+
+	if ((name.p[0] | 0x20) == 'x' &&
+	    ((name.len > 12 && spells(name, "x-forwarded-", 12)) ||
+	     (name.len == 9 && spells(name, "x-real-ip", 9))))
+		return !trusted || memchr(name.p, '_', name.len);
+	if (!memchr(name.p, '_', name.len))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+		if (name.len == ours[i].len && spells(name, ours[i].text, name.len))
+			return true;
+	return false;
+}
+
 static void put_request_headers(struct exchange *x, struct cat *c, const struct http1_head *h)
 {
+	bool trusted = x->t->table->trusted_count && table_trusted(x->t->table, x->client->addr);
+
 	for (uint32_t i = 0; i < h->header_count; i++) {
 		const struct http1_header *f = &h->headers[i];
 
@@ -159,6 +199,10 @@ static void put_request_headers(struct exchange *x, struct cat *c, const struct 
 				(uint16_t)MIN(c->p - c->start + f->name.len + 2, 65535),
 				(uint16_t)MIN(f->value.len, 65535u)};
 			break;
+		case HTTP1_OTHER:
+			if (is_false_claim(f->name, trusted))
+				continue;
+			__attribute__((fallthrough));
 		default:
 			if (http1_is_hop(h, f))
 				continue;
@@ -220,6 +264,12 @@ static bool answer_room(struct exchange *x, const struct http1_head *h, struct c
 	return true;
 }
 
+/* 204 has no body and so no length; some who read one wait for it (RFC 9110, 8.6). */
+static bool is_idle_length(const struct http1_head *h, const struct http1_header *f)
+{
+	return f->known == HTTP1_CONTENT_LENGTH && (h->status == 204 || h->status / 100 == 1);
+}
+
 bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked, bool close)
 {
 	struct cat c;
@@ -228,7 +278,7 @@ bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked
 		return false;
 	put_status(&c, h);
 	for (uint32_t i = 0; i < h->header_count; i++)
-		if (!http1_is_hop(h, &h->headers[i]))
+		if (!http1_is_hop(h, &h->headers[i]) && !is_idle_length(h, &h->headers[i]))
 			put_header(&c, &h->headers[i]);
 	if (h->status == 101) {
 		PUT(&c, "Connection: upgrade\r\nUpgrade: ");
@@ -254,8 +304,7 @@ bool headers_interim(struct exchange *x, const struct http1_head *h)
 		return false;
 	put_status(&c, h);
 	for (uint32_t i = 0; i < h->header_count; i++)
-		if (!http1_is_hop(h, &h->headers[i]) &&
-		    h->headers[i].known != HTTP1_CONTENT_LENGTH)
+		if (!http1_is_hop(h, &h->headers[i]) && !is_idle_length(h, &h->headers[i]))
 			put_header(&c, &h->headers[i]);
 	PUT(&c, "\r\n");
 	x->ans->len = (uint32_t)(c.p - c.start);

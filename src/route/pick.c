@@ -109,12 +109,12 @@ void exchange_send(struct exchange *x)
 	x->tries += x->tries < UINT8_MAX;
 	x->sent_us = clock_us();
 	shm_add(&x->target->n->requests, 1);
+	exchange_timer(x, x->app->conf.response_ms);
 	exchange_run(x);
 }
 
-bool exchange_try(struct exchange *x, bool *ret_again)
+bool exchange_try(struct exchange *x)
 {
-	*ret_again = false;
 	for (;;) {
 		enum balance_verdict v;
 		enum connect_result r;
@@ -122,21 +122,11 @@ bool exchange_try(struct exchange *x, bool *ret_again)
 		int i;
 
 		v = pick(x, &g);
-		if (v != BALANCE_PICKED) {
-			/* A place may become free between this look and our standing in the queue,
-			 * and the thread that freed it then saw nobody waiting. */
-			*ret_again = v == BALANCE_FULL;
+		if (v != BALANCE_PICKED)
 			return false;
-		}
 		i = find_tried(x, g);
-		if (i >= 0 && x->tried[i].refused) {
-			*ret_again = true;
+		if ((i >= 0 && x->tried[i].refused) || !take_place(x, g))
 			return false;
-		}
-		if (!take_place(x, g)) {
-			*ret_again = true;
-			return false;
-		}
 		r = upstream_get(x, g, x->fresh);
 		if (r == CONNECT_OK || r == CONNECT_GOING_ON)
 			break;
@@ -144,7 +134,6 @@ bool exchange_try(struct exchange *x, bool *ret_again)
 			exchange_note_refused(x, errno);
 		if (x->tried_count == TRIED_MAX) {
 			exchange_let_go(x, false);
-			*ret_again = true;
 			return false;
 		}
 		exchange_note_tried(x, g, true);
@@ -163,11 +152,10 @@ bool exchange_try(struct exchange *x, bool *ret_again)
 void exchange_route(struct exchange *x)
 {
 	struct app *app = x->app;
-	bool again = false;
 
 	wait_refresh(app);
 	if (list_empty(&app->waiting) && hold_may_pass(&app->hold, app->inside) &&
-	    exchange_try(x, &again))
+	    exchange_try(x))
 		return;
-	wait_enter(x, again);
+	wait_enter(x);
 }

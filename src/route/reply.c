@@ -76,6 +76,7 @@ static void start_reply(struct exchange *x, const struct http1_head *h)
 	memcpy(x->answer_target, x->target->name, sizeof(x->answer_target));
 	x->answer_release = x->target->release;
 	x->answer_n = x->target->n;
+	hold_answered(&x->app->hold);
 	if (h->framing == HTTP1_TUNNEL) {
 		start_tunnel(x);
 		return;
@@ -83,6 +84,7 @@ static void start_reply(struct exchange *x, const struct http1_head *h)
 	x->state = X_REPLY;
 	stream_start(&x->reply, &u->conn, &x->client->conn, h->framing, h->length, chunked);
 	x->reply.pass_trailer = x->te_trailers;
+	exchange_timer(x, x->app->conf.body_ms);
 	join_reply(x);
 	reply_run(x);
 }
@@ -166,8 +168,15 @@ void reply_head(struct exchange *x)
 			x->scanned = MAX(x->scanned, 1); /* so that more is read first */
 			continue;
 		}
-		if (r != HTTP1_DONE || (h->status == 101 && !x->upgrade)) {
-			bad_answer(x, r != HTTP1_DONE ? why : "the app switched protocols unasked");
+		if (r != HTTP1_DONE) {
+			bad_answer(x, why);
+			return;
+		}
+		/* Before the request is out, its body and the tunnel's bytes could be taken for
+		 * each other (RFC 9110, 7.8: not before the request was received). */
+		if (h->status == 101 && (!x->upgrade || !x->ask.over)) {
+			bad_answer(x, x->upgrade ? "the app switched protocols too early"
+						 : "the app switched protocols unasked");
 			return;
 		}
 		if (h->status / 100 != 1 || h->status == 101)
@@ -193,7 +202,6 @@ static void reply_over(struct exchange *x)
 	bool more = x->client->conn.readable || (x->client->conn.in && x->client->conn.in->len);
 
 	exchange_let_go(x, x->up_reusable && asked && !(u->conn.in && u->conn.in->len));
-	hold_answered(&x->app->hold);
 	if (x->keep && asked)
 		exchange_finish(x, AFTER_KEEP);
 	else
@@ -202,6 +210,7 @@ static void reply_over(struct exchange *x)
 
 void reply_run(struct exchange *x)
 {
+	uint64_t asked = x->ask.sent, replied = x->reply.sent;
 	enum stream_result r;
 
 	if (!x->ask.over && !x->ask_failed) {
@@ -230,7 +239,9 @@ void reply_run(struct exchange *x)
 		exchange_finish(x, exchange_after_cut(x));
 		return;
 	}
-	exchange_timer(x, x->app->conf.body_ms);
+	/* Time is given for what passes, not for events: who does not read can always send a byte. */
+	if (x->reply.sent != replied || (r == STREAM_WAIT_FROM && x->ask.sent != asked))
+		exchange_timer(x, x->app->conf.body_ms);
 }
 
 /* One direction of a tunnel. False: it broke. */

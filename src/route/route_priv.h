@@ -246,6 +246,7 @@ struct upstream {
 	struct list in_age;    /* of the thread's idle ones, oldest first */
 	uint64_t idle_since_ms;
 	bool connecting, reused;
+	bool outdated; /* the target has another address now */
 };
 
 enum connect_result { CONNECT_OK, CONNECT_GOING_ON, CONNECT_BACKLOG, CONNECT_FAILED };
@@ -256,6 +257,7 @@ enum connect_result upstream_get(struct exchange *x, struct target *g, bool fres
 void upstream_close(struct upstream *u); /* its exchange must have let go of it */
 void upstream_keep(struct upstream *u);	 /* back into the pool */
 void upstream_drop_idle(struct target *g);
+void upstream_outdate(struct target *g); /* keeps no connection that there is now */
 void upstream_sweep(struct thread *t); /* closes those that were idle for too long */
 int upstream_error(struct upstream *u);
 
@@ -355,9 +357,8 @@ void exchange_finish(struct exchange *x, enum client_after after);
 enum client_after exchange_after_cut(const struct exchange *x);
 void exchange_cut_target(struct target *g); /* all that is inside */
 struct exchange *exchange_new(struct client *c);
-/* Gives x the connection that it needs. False: nobody can take it now; *ret_again: and nothing will
- * tell when, so look again soon. */
-bool exchange_try(struct exchange *x, bool *ret_again);
+/* Gives x the connection that it needs. False: nobody can take it now. */
+bool exchange_try(struct exchange *x);
 void exchange_send(struct exchange *x); /* x->up is open */
 void exchange_note_tried(struct exchange *x, struct target *g, bool refused);
 /* x's target gave this error: if nobody listens there, the probes should know. */
@@ -365,7 +366,7 @@ void exchange_note_refused(struct exchange *x, int error);
 void exchange_timer(struct exchange *x, uint32_t ms); /* 0: none */
 
 /* wait.c */
-void wait_enter(struct exchange *x, bool look_again);
+void wait_enter(struct exchange *x);
 void wait_leave(struct exchange *x);
 void wait_freed(struct app *app); /* a place at a target became free */
 void wait_look(struct app *app); /* let go on whom it is now possible for */
@@ -421,6 +422,7 @@ struct thread {
 	struct list waiting_apps, idle_upstreams, again, listeners;
 	struct pool clients, exchanges, upstreams, small, large;
 	struct shm_thread *n;
+	struct shm_counts nowhere; /* where what has no slot any more is counted */
 	struct ring *ring;
 	uint64_t random[2];
 	uint64_t wall_offset_us; /* wall clock less monotonic clock */

@@ -39,13 +39,24 @@ void upstream_close(struct upstream *u)
 		free(u);
 }
 
+/* Is there nothing to be read? A read that filled its buffer leaves that open; and what is left
+ * there would be announced by no event, and taken for the answer to the next request. */
+static bool is_drained(struct upstream *u)
+{
+	char byte;
+
+	if (u->conn.readable && recv(u->conn.io.fd, &byte, 1, MSG_PEEK) < 0 && errno == EAGAIN)
+		u->conn.readable = false;
+	return !u->conn.readable;
+}
+
 void upstream_keep(struct upstream *u)
 {
 	struct target *g = u->target;
 	struct thread *t = u->conn.t;
 
 	if (g->use != USE_SERVE || g->idle_count >= IDLE_MAX || u->conn.half_closed ||
-	    u->conn.broken) {
+	    u->conn.broken || u->outdated || !is_drained(u)) {
 		upstream_close(u);
 		return;
 	}
@@ -62,6 +73,15 @@ void upstream_drop_idle(struct target *g)
 {
 	while (!list_empty(&g->idle))
 		upstream_close(container_of(g->idle.next, struct upstream, in_target));
+}
+
+void upstream_outdate(struct target *g)
+{
+	struct upstream *u;
+
+	upstream_drop_idle(g);
+	LIST_EACH(u, &g->active, in_target)
+		u->outdated = true;
 }
 
 void upstream_sweep(struct thread *t)

@@ -6,8 +6,8 @@
  *
  * Who looks: the thread itself when one of its requests ends; all threads when
  * health or the table changed, or a place became free at a target with a limit;
- * and a timer where nothing announces the change (a full backlog, a refusal that the
- * probes have not confirmed).
+ * and, unless the app is held or out, a timer: nothing announces that a backlog has room,
+ * that a refusal was a passing one, or that an answer which goes on for long has begun.
  */
 #include "route/route_priv.h"
 
@@ -27,6 +27,9 @@ void wait_refresh(struct app *app)
 
 static void look_soon(struct app *app)
 {
+	/* An order and an outage end with a word from the main thread. */
+	if (app->hold.reason != HOLD_NO || list_empty(&app->waiting))
+		return;
 	app->again_ms = MIN(MAX(app->again_ms * 2, WAIT_FIRST_MS), WAIT_MOST_MS);
 	if (!app->again.armed)
 		loop_timer_set(&app->t->loop, &app->again, app->t->loop.now_ms + app->again_ms);
@@ -56,7 +59,7 @@ static void leave_room(struct exchange *x)
 	atomic_fetch_sub(&x->app->shared->waiting_bytes, x->wait_bytes);
 }
 
-void wait_enter(struct exchange *x, bool look_again)
+void wait_enter(struct exchange *x)
 {
 	struct app *app = x->app;
 	const struct buffer *in = x->client->conn.in;
@@ -74,8 +77,7 @@ void wait_enter(struct exchange *x, bool look_again)
 			shm_add(&app->n->held, 1);
 		x->waited = true;
 		queue(x);
-		if (look_again)
-			look_soon(app);
+		look_soon(app);
 		return;
 	}
 	leave_room(x);
@@ -121,8 +123,6 @@ static void forget_refusals(struct exchange *x)
 
 void wait_look(struct app *app)
 {
-	bool again = false;
-
 	if (app->looking)
 		return;
 	app->looking = true;
@@ -135,11 +135,10 @@ void wait_look(struct app *app)
 		if (!hold_may_pass(&app->hold, app->inside))
 			break;
 		forget_refusals(x);
-		if (!exchange_try(x, &again))
+		if (!exchange_try(x))
 			break;
 	}
-	if (again)
-		look_soon(app);
+	look_soon(app);
 	app->looking = false;
 	app_unref(app);
 }

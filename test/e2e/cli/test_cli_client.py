@@ -162,6 +162,7 @@ def test_deploy_sends_what_is_lacking_and_ends_with_the_receipt(world):
         sent[name + x], body = body[:int(size)], body[int(size):]
     assert sent == {sha(b"hello") + "x": b"hello", sha(big) + "-": big, sha(b"") + "-": b""}
     order = json.loads(world.asked("POST", "/v1/apps/shop/deploy")[0])
+    assert len(order.pop("key")) == 32  # of this order: sent again, it would be carried out once
     assert order == {"why": "first", "release": sha(manifest), "source": folder}
 
 
@@ -330,6 +331,7 @@ def test_rollback_and_abort_follow_to_the_end(world):
     assert world.run("rollback", "shop", "shop@1", "--why", "w").returncode == 0
     assert world.run("rollback", "shop", "--why", "w").stdout == STEPS + RECEIPT
     asked = [json.loads(b) for b in world.asked("POST", "/v1/apps/shop/rollback")]
+    assert len({order.pop("key") for order in asked}) == 2
     assert asked == [{"why": "w", "release": "shop@1"}, {"why": "w", "release": None}]
     assert world.run("abort", "shop").returncode == 0  # undone is what was asked for
 

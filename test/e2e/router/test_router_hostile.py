@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients and targets that mean harm, or are merely broken. What is asserted is what others notice
+(their answers, the router's memory, its gauges) and what reaches the target, byte by byte."""
+import os
+import resource
+import signal
+import socket
+import struct
+import threading
+
+import pytest
+
+from router_kit import Conn, get, ok, post, until
+
+GAUGES = ("inflight", "waiting", "waiting_bytes", "tunnels")
+
+
+def reset(c):
+    """Closes with a reset."""
+    c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    c.close()
+
+
+class asleep:
+    """While the router sleeps, everything that is done here is one event to it."""
+
+    def __init__(self, r):
+        self.pid = r.pid
+
+    def __enter__(self):
+        os.kill(self.pid, signal.SIGSTOP)
+        until(lambda: open("/proc/%d/stat" % self.pid).read().split(")")[1].split()[0] == "T")
+
+    def __exit__(self, *_):
+        os.kill(self.pid, signal.SIGCONT)
+
+
+def at_rest(r, *names):
+    """Nothing is inside any more, and no gauge kept anything."""
+    until(lambda: r.numbers()["clients"] == 0)
+    for name in names:
+        until(lambda: all(r.n(name)[g] == 0 for g in GAUGES))
+
+
+# --- ends at a bad moment ---
+
+def test_a_client_that_is_gone_before_our_own_answer_is_counted_once(serve):
+    r, t = serve(app="body_max=10")
+    for _ in range(10):
+        c = r.connect()
+        with asleep(r):
+            c.send("POST / HTTP/1.1\r\nHost: any\r\nContent-Length: 11\r\n\r\n")
+            reset(c)
+    assert r.get()[0] == 200
+    n = r.n("a")
+    assert n["refused_4xx"] + n["client_left"] == n["requests"] - 1
+    at_rest(r, "a", "a/1")
+
+
+def test_streams_do_not_use_up_the_window_after_a_hold(router, target):
+    done = threading.Event()
+
+    def stream(c, line, f):
+        c.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        done.wait(60)
+        return False
+
+    t = target(stream)
+    text = "threads 1\napp a %s hold_wait_ms=60000 probe_ms=60000\ntarget a/1 " + t.addr + "\n"
+    r = router(text % "hold=1")
+    conns = [r.connect().send(get("/%d" % i)) for i in range(20)]
+    r.until("a", "waiting", 20)
+    r.table(text % "")
+    try:
+        assert [c.head()[0] for c in conns] == ["HTTP/1.1 200 OK"] * 20
+    finally:
+        done.set()
+
+
+def test_what_breaks_in_the_window_after_a_hold_lets_the_others_go_on(router, target):
+    gate, lock, count = threading.Event(), threading.Lock(), [0]
+
+    def breaks(c, line, f):
+        with lock:
+            count[0] += 1
+            first = count[0] <= 8
+        if first:
+            if count[0] == 8:
+                gate.set()
+            gate.wait(20)
+            return False
+        return ok()
+
+    t = target(breaks)
+    text = "threads 1\napp a %s hold_wait_ms=60000 probe_ms=60000\ntarget a/1 " + t.addr + "\n"
+    r = router(text % "hold=1")
+    conns = [r.connect().send(get("/%d" % i)) for i in range(20)]
+    r.until("a", "waiting", 20)
+    r.table(text % "")
+    assert [c.answer()[0] for c in conns] == [200] * 20
+
+
+def test_a_client_that_does_not_read_cannot_buy_time_by_sending(serve):
+    r, t = serve(lambda c, line, f: ok(b"x" * (32 << 20)), app="body_ms=300")
+    c = r.connect().send(get())
+    c.head()
+
+    def cut():
+        try:
+            c.sock.send(b"G")
+        except OSError:
+            pass
+        return r.n("a")["failed_cut"] == 1
+
+    until(cut)
+
+
+# --- targets that say too much ---
+
+def test_what_comes_behind_an_answer_is_never_anyones_answer(serve):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+    poison = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+
+    def handler(c, line, f):
+        if line.split()[1] == "/first":
+            size = 16384 - len(head % 16000)
+            with asleep(r):
+                c.send(head % size + b"x" * size + poison)
+            return None
+        return ok(b"clean")
+
+    r, t = serve(handler, more="threads 1")
+    c = r.connect()
+    for _ in range(5):
+        assert set(c.send(get("/first")).answer()[2]) == {ord("x")}
+        assert c.send(get("/second")).answer()[2] == b"clean"
+
+
+@pytest.mark.parametrize("extra", ["HEAD", "304", "204"])
+def test_a_body_where_none_may_be_does_not_become_an_answer(serve, extra):
+    poison = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+
+    def handler(c, line, f):
+        if line.split()[1] != "/first":
+            return ok(b"clean")
+        status = b"200 OK" if extra == "HEAD" else extra.encode() + b" Nothing"
+        return b"HTTP/1.1 " + status + b"\r\nContent-Length: %d\r\n\r\n" % len(poison) + poison
+
+    r, t = serve(handler)
+    for _ in range(5):
+        c = r.connect()
+        method = "HEAD" if extra == "HEAD" else "GET"
+        c.send("%s /first HTTP/1.1\r\nHost: any\r\n\r\n" % method)
+        status, fields, _ = c.answer(to_head=True)
+        assert ("content-length" in fields) == (extra != "204")
+        assert c.send(get("/second")).answer()[2] == b"clean"
+        c.close()
+
+
+def test_a_switch_before_the_request_is_whole_is_a_bad_answer(serve):
+    r, t = serve(lambda c, line, f: b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
+                 b"Upgrade: websocket\r\n\r\n")
+    c = r.connect().send("POST / HTTP/1.1\r\nHost: any\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                         "Content-Length: 10\r\n\r\n12345")
+    assert c.answer()[0] == 502
+    at = r.n("a")
+    assert at["upgraded"] == 0 and at["failed_502"] == 1
+
+
+def test_interim_answers_without_end_are_given_up(serve):
+    def handler(c, line, f):
+        try:
+            while True:
+                c.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100)
+        except OSError:
+            return False
+
+    r, t = serve(handler)
+    c = r.connect().send(get())
+    assert c.answer()[0] == 502
+
+
+# --- smuggling: what reaches the target ---
+
+
+
+def test_who_the_client_is_cannot_be_said_in_other_spellings(serve):
+    r, t = serve()
+    c = r.connect().send(get(extra="X_Forwarded_For: 6.6.6.6\r\nx-forwarded_host: evil\r\nX-Real-IP: 6.6.6.6\r\n"
+                                   "X_Real_Ip: 6.6.6.6\r\nX-Forwarded-Port: 6\r\nX-Forwarded-Ssl: on\r\n"
+                                   "Content_Length: 5\r\nTransfer_Encoding: chunked\r\n"
+                                   "My_Own: fine\r\nX-Forward: fine\r\n"))
+    assert c.answer()[0] == 200
+    fields = t.seen[-1][1]
+    assert fields["x-forwarded-for"] == ["127.0.0.1"]
+    assert fields["my_own"] == ["fine"] and fields["x-forward"] == ["fine"]
+    assert not {f for f in fields if f.replace("_", "-") in (
+        "x-real-ip", "x-forwarded-port", "x-forwarded-ssl", "content-length", "transfer-encoding")}
+    assert "x_forwarded_for" not in fields and "x-forwarded_host" not in fields
+
+
+def test_a_trusted_proxy_may_say_more_but_no_framing(serve):
+    r, t = serve(more="trust 127.0.0.0/8")
+    r.connect().send(get(extra="X-Real-IP: 1.2.3.4\r\nX-Forwarded-Port: 443\r\nContent_Length: 5\r\n")).answer()
+    fields = t.seen[-1][1]
+    assert fields["x-real-ip"] == ["1.2.3.4"] and fields["x-forwarded-port"] == ["443"]
+    assert "content_length" not in fields
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "H2C", "websocket, h2c", "HTTP/2.0"])
+def test_a_tunnel_of_http_is_not_opened(serve, protocol):
+    """Behind it, requests would pass that the router neither routes nor sees."""
+    r, t = serve()
+    c = r.connect().send(get(extra="Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\n"
+                                   "HTTP2-Settings: AAMAAABkAAQAAP__\r\n" % protocol))
+    assert c.answer()[0] == 200
+    fields = t.seen[-1][1]
+    assert not {"upgrade", "connection", "http2-settings"} & set(fields)
