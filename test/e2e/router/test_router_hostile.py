@@ -216,3 +216,23 @@ def test_a_tunnel_of_http_is_not_opened(serve, protocol):
     assert c.answer()[0] == 200
     fields = t.seen[-1][1]
     assert not {"upgrade", "connection", "http2-settings"} & set(fields)
+
+
+# --- many, slow, large ---
+
+def many(n):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < n + 200:
+        pytest.skip("needs %d descriptors" % n)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, n + 200), hard))
+
+
+def test_giving_memory_back_does_not_end_the_router(serve):
+    many(1500)
+    r, t = serve(more="threads 1\nlimit clients=10000 header_ms=600000")
+    conns = [r.connect().send("GET / HTTP/1.1\r\nX: " + "x" * 2000) for _ in range(1500)]
+    until(lambda: r.numbers()["clients"] == 1500)
+    for c in conns:
+        c.close()
+    until(lambda: r.numbers()["clients"] == 0)
+    assert r.get()[0] == 200
