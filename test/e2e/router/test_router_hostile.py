@@ -236,3 +236,120 @@ def test_giving_memory_back_does_not_end_the_router(serve):
         c.close()
     until(lambda: r.numbers()["clients"] == 0)
     assert r.get()[0] == 200
+
+
+def test_thousands_of_half_sent_heads_cost_little_and_hinder_nobody(serve):
+    many(2000)
+    r, t = serve(more="limit clients=10000 header_ms=600000")
+    assert r.get()[0] == 200
+    before = r.memory_kb()
+    conns = [r.connect().send("GET / HTTP/1.1\r\nHost: any\r\n") for _ in range(2000)]
+    until(lambda: r.numbers()["clients"] >= 2000)
+    assert r.get()[0] == 200
+    for c in conns:
+        c.send("X-Slow: 1\r\n")
+    assert r.get()[0] == 200
+    assert r.memory_kb() - before < 2000 * 5
+    for c in conns[:50]:  # and they are still understood
+        c.send("\r\n")
+        assert c.answer()[0] == 200
+    for c in conns:
+        c.close()
+    at_rest(r, "a", "a/1")
+
+
+def test_a_head_in_small_pieces_may_become_large_and_have_a_body(serve):
+    def handler(c, line, f):
+        body, trailer = c.chunks()
+        return ok(b"%d %d" % (len(body), sum(len(l) for l in trailer)))
+
+    r, t = serve(handler)
+    c = r.connect().send("POST / HTTP/1.1\r\nHost: any\r\n")
+    until(lambda: r.numbers()["clients"] >= 1)
+    for i in range(12):
+        with asleep(r):  # one event each
+            c.send("X-%d: %s\r\n" % (i, "v" * 700))
+    with asleep(r):
+        c.send("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Late: ")
+    for i in range(8):
+        with asleep(r):
+            c.send("v" * 700)
+    c.send("\r\n\r\n")
+    assert c.answer()[2] == b"3 5610"
+
+
+def test_a_head_that_trickles_ends_by_the_clock_not_by_its_bytes(serve):
+    r, t = serve(more="limit header_ms=400")
+    c = r.connect().send("GET / HTTP/1.1\r\nHost: any\r\nX: ")
+
+    def ended():
+        try:
+            c.sock.send(b"a")
+        except OSError:
+            return True
+        return r.numbers()["clients"] == 0
+
+    until(ended)
+    assert t.seen == []
+
+
+def test_a_body_that_trickles_hinders_nobody_and_ends_when_it_stops(serve):
+    r, t = serve(lambda c, line, f: ok(c.body(f)), app="body_ms=500")
+    slow = r.connect().send("POST / HTTP/1.1\r\nHost: any\r\nContent-Length: 100\r\n\r\n")
+    for i in range(20):
+        slow.send("x")
+        assert r.connect().send(post("quick")).answer()[2] == b"quick"
+    assert slow.answer()[0] == 408
+    at_rest(r, "a", "a/1")
+
+
+def test_a_flood_of_pipelined_requests_is_answered_in_turns(serve):
+    r, t = serve(lambda c, line, f: ok(line.split()[1].encode()))
+    assert r.get()[0] == 200
+    before = r.memory_kb()
+    c = r.connect()
+    n = 5000
+    sender = threading.Thread(target=lambda: c.send("".join(get("/%d" % i) for i in range(n))))
+    sender.start()
+    other = [r.get("/other")[2] for _ in range(20)]
+    assert other == [b"/other"] * 20
+    for i in range(n):
+        assert c.answer()[2] == b"/%d" % i
+    sender.join()
+    assert r.memory_kb() - before < 4000
+
+
+def test_without_descriptors_clients_wait_and_nobody_inside_is_hurt(serve):
+    r, t = serve(more="threads 1")
+    inside = r.connect().send(get())
+    assert inside.answer()[0] == 200
+    used = len(os.listdir("/proc/%d/fd" % r.pid))
+    whole = resource.prlimit(r.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(r.pid, resource.RLIMIT_NOFILE, (used + 3, whole[1]))
+    conns = [r.connect().send(get("/%d" % i)) for i in range(20)]
+    until(lambda: r.numbers()["accept_failed"] > 0)
+    assert inside.send(get()).answer()[0] == 200
+    resource.prlimit(r.pid, resource.RLIMIT_NOFILE, whole)
+    assert [c.answer()[0] for c in conns] == [200] * 20
+
+
+def test_without_memory_requests_fail_and_the_router_does_not(serve):
+    many(1500)
+    r, t = serve(more="threads 1\nlimit clients=100000 header_ms=600000 header_bytes=131072")
+    assert r.get()[0] == 200
+    with open("/proc/%d/statm" % r.pid) as f:
+        size = int(f.read().split()[0]) * 4096
+    whole = resource.prlimit(r.pid, resource.RLIMIT_AS)
+    resource.prlimit(r.pid, resource.RLIMIT_AS, (size + (8 << 20), whole[1]))
+    conns = []
+    for i in range(1000):
+        try:
+            conns.append(r.connect().send("GET / HTTP/1.1\r\nHost: any\r\n" + "X: " + "a" * 30000))
+        except OSError:
+            pass  # ended while it sent
+    until(lambda: r.numbers()["no_memory"] > 0)
+    for c in conns:
+        c.close()
+    resource.prlimit(r.pid, resource.RLIMIT_AS, whole)
+    until(lambda: r.get()[0] == 200)
+    at_rest(r, "a", "a/1")
