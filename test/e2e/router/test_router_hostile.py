@@ -311,7 +311,6 @@ def test_a_flood_of_pipelined_requests_is_answered_in_turns(serve):
     c = r.connect()
     n = 5000
     sender = threading.Thread(target=lambda: c.send("".join(get("/%d" % i) for i in range(n))))
-    c.sock.settimeout(None)
     sender.start()
     other = [r.get("/other")[2] for _ in range(20)]
     assert other == [b"/other"] * 20
@@ -397,9 +396,11 @@ class Bytes:
             with self.lock:
                 self.got.append(more)
             heads = all_of_it.count(b" HTTP/1.1\r\n")
-            while answered < heads:
-                conn.sendall(ok(b"%d" % answered))
-                answered += 1
+            try:
+                conn.sendall(b"".join(ok(b"%d" % i) for i in range(answered, heads)))
+            except OSError:
+                pass
+            answered = max(answered, heads)
 
     def close(self):
         self.sock.shutdown(socket.SHUT_RDWR)
