@@ -356,6 +356,9 @@ class Demo:
             time.sleep(0.05)
 
     def fault(self, kind, pid, signo=signal.SIGKILL):
+        # The client counts a request with the step in which it was sent, Upstate with that in which it ended.
+        # What was sent before the step shall have ended before the fault.
+        self.watch_for(0.5)
         said = self.load.tell(f"fault {kind} {pid} {int(signo)}", "fault")
         if "error" in said:
             raise Failed(f"{kind}: {said['error']}")

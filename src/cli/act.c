@@ -6,6 +6,13 @@
 
 #include "cli/cli_priv.h"
 
+/* The order stands, but its effect is not certain yet. */
+static void warn_not_applied(const json_t *answer)
+{
+	if (json_is_false(json_object_get(answer, "applied")))
+		fputs("the router has not taken it up yet; `upstate status` tells whether it runs\n", stderr);
+}
+
 static int hold(struct cli *c, const char *rest, struct err *e)
 {
 	CLEANUP_BUF struct buf path = {0};
@@ -21,6 +28,7 @@ static int hold(struct cli *c, const char *rest, struct err *e)
 		       c->args[0]);
 	else
 		printf("requests of %s go on\n", c->args[0]);
+	warn_not_applied(answer);
 	json_decref(answer);
 	return 0;
 }
@@ -48,6 +56,7 @@ static int use_target(struct cli *c, const char *rest, struct err *e)
 	if (c->values[OPTION_JSON])
 		return cli_print_json(answer);
 	printf("%s: %s\n", field_text(answer, "target"), field_text(answer, "use"));
+	warn_not_applied(answer);
 	json_decref(answer);
 	return 0;
 }

@@ -19,13 +19,14 @@
 
 #define ANSWER_MAX (256u << 20)
 #define REFUSAL_MAX (1u << 20)
+#define TRIES_AGAIN 4
 
 struct api {
 	CURL *curl;
 	char socket[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	int exit_status;
 	json_t *refusal;
-	bool lost;
+	bool lost, broken;
 	void (*wait)(void *arg);
 	void *wait_arg;
 	/* of the request at hand */
@@ -98,6 +99,11 @@ int api_exit_status(const struct api *a)
 const json_t *api_refusal(const struct api *a)
 {
 	return a->refusal;
+}
+
+bool api_broken(const struct api *a)
+{
+	return a->broken;
 }
 
 bool api_lost(const struct api *a)
@@ -181,15 +187,19 @@ static int denied(const struct api *a, struct err *e)
 		       strcmp(owner, "root") == 0 ? "" : ", root", group);
 }
 
-/* libcurl tells that it could not connect, and not why. */
-static int not_connected(const struct api *a, struct err *e)
+/* libcurl tells that it could not connect, and not why: also when somebody took the connection and
+ * died at once. */
+static int not_connected(struct api *a, struct err *e)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	util_copy(addr.sun_path, sizeof(addr.sun_path), a->socket);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 &&
-	    (errno == EACCES || errno == EPERM))
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0) {
+		a->broken = true;
+		return err_set(e, ERR_GONE, "the connection to %s was lost", a->socket);
+	}
+	if (fd >= 0 && (errno == EACCES || errno == EPERM))
 		return denied(a, e);
 	return err_set(
 	    e, ERR_GONE,
@@ -242,7 +252,7 @@ static int result(struct api *a, CURLcode rc, struct err *e)
 	if (rc == CURLE_WRITE_ERROR)
 		return err_set(e, ERR_SYS, "what came could not be taken");
 	if (rc != CURLE_OK) {
-		a->lost = true;
+		a->lost = a->broken = true;
 		return err_set(e, ERR_GONE, "the connection to %s was lost (%s)", a->socket,
 			       curl_easy_strerror(rc));
 	}
@@ -257,7 +267,7 @@ static void prepare(struct api *a, const char *path)
 
 	buf_addf(&url, "http://upstate%s", path);
 	a->exit_status = 0;
-	a->lost = false;
+	a->lost = a->broken = false;
 	json_decref(a->refusal);
 	a->refusal = NULL;
 	buf_free(&a->refused);
@@ -284,8 +294,8 @@ static bool take_json(void *arg, const char *data, size_t len)
 	return !b->failed;
 }
 
-int api_json(struct api *a, const char *method, const char *path, const char *type,
-	     const struct buf *body, json_t **ret, struct err *e)
+static int api_json_once(struct api *a, const char *method, const char *path, const char *type,
+			 const struct buf *body, json_t **ret, struct err *e)
 {
 	CLEANUP_BUF struct buf answer = {.max = ANSWER_MAX};
 	struct curl_slist *headers = NULL;
@@ -314,6 +324,16 @@ int api_json(struct api *a, const char *method, const char *path, const char *ty
 		return err_set(e, ERR_PROTO, "%s answered something that is no JSON", a->socket);
 	*ret = json;
 	return 0;
+}
+
+int api_json(struct api *a, const char *method, const char *path, const char *type,
+	     const struct buf *body, json_t **ret, struct err *e)
+{
+	int rc = api_json_once(a, method, path, type, body, ret, e);
+
+	for (int i = 0; rc < 0 && a->broken && i < TRIES_AGAIN; i++)
+		rc = api_json_once(a, method, path, type, body, ret, e);
+	return rc;
 }
 
 int api_upload(struct api *a, const char *path, struct api_source *source, struct err *e)

@@ -29,7 +29,8 @@ typedef bool api_sink(void *arg, const char *data, size_t len);
 int api_open(const char *state_dir, struct api **ret, struct err *e);
 void api_close(struct api *a);
 
-/* body: JSON text or other text, NULL for none. *ret is a new reference (NULL: not wanted). */
+/* body: JSON text or other text, NULL for none. *ret is a new reference (NULL: not wanted). A request
+ * whose connection broke is sent again, a few times: every call is harmless twice, or has a key. */
 int api_json(struct api *a, const char *method, const char *path, const char *type,
 	     const struct buf *body, json_t **ret, struct err *e);
 int api_upload(struct api *a, const char *path, struct api_source *source, struct err *e);
@@ -42,6 +43,9 @@ int api_exit_status(const struct api *a);
 const json_t *api_refusal(const struct api *a);
 /* Was the connection lost, or did nobody answer? (Then asking again may help.) */
 bool api_lost(const struct api *a);
+/* Was there a connection, and it ended without an answer? The controller is being replaced: the next
+ * connection waits in the listening socket until the new one is there. */
+bool api_broken(const struct api *a);
 
 /* From now on SIGINT and SIGTERM end waiting rather than the program. */
 void api_catch_interrupts(void);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -67,6 +68,18 @@ int cli_get(struct cli *c, const char *path, json_t **ret, struct err *e)
 	int rc = cli_api(c, &a, e);
 
 	return rc < 0 ? rc : api_json(a, "GET", path, NULL, NULL, ret, e);
+}
+
+int cli_post_order(struct cli *c, const char *path, json_t *body, json_t **ret, struct err *e)
+{
+	uint64_t key[2];
+	char text[40];
+
+	ensure(getrandom(key, sizeof(key), 0) == sizeof(key));
+	snprintf(text, sizeof(text), "%016llx%016llx", (unsigned long long)key[0],
+		 (unsigned long long)key[1]);
+	json_object_set_new(body, "key", json_string(text));
+	return cli_post(c, path, body, ret, e);
 }
 
 int cli_post(struct cli *c, const char *path, json_t *body, json_t **ret, struct err *e)

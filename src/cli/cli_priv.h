@@ -14,6 +14,8 @@ int cli_api(struct cli *c, struct api **ret, struct err *e);
 int cli_get(struct cli *c, const char *path, json_t **ret, struct err *e);
 /* body is taken over; NULL: an empty object. */
 int cli_post(struct cli *c, const char *path, json_t *body, json_t **ret, struct err *e);
+/* With a key, by which it is carried out once however often it is sent. body must not be NULL. */
+int cli_post_order(struct cli *c, const char *path, json_t *body, json_t **ret, struct err *e);
 /* "/v1/apps/" + escaped app + rest. */
 const char *cli_app_path(struct buf *b, const char *app, const char *rest);
 

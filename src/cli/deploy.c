@@ -19,6 +19,8 @@
 #include "cli/cli_priv.h"
 #include "ship/store.h"
 
+#define SEND_AGAIN 3 /* when the controller is replaced meanwhile */
+
 struct upload {
 	struct api_source source;
 	const char *dir;
@@ -262,7 +264,7 @@ static int begin(struct cli *c, json_t *body, const char *id, struct err *e)
 
 	json_object_set_new(body, "release", json_string(id));
 	json_object_set_new(body, "source", json_string(source ? source : c->args[1]));
-	rc = cli_post(c, cli_app_path(&path, c->args[0], "/deploy"), body, &answer, e);
+	rc = cli_post_order(c, cli_app_path(&path, c->args[0], "/deploy"), body, &answer, e);
 	return rc < 0 ? rc : follow_begun(c, answer, false, e);
 }
 
@@ -281,6 +283,8 @@ int verb_deploy(struct cli *c, struct err *e)
 		rc = scan(c->args[1], &m, e);
 	if (rc == 0) {
 		rc = ship(c, &m, e);
+		for (int i = 0; rc < 0 && c->api && api_broken(c->api) && i < SEND_AGAIN; i++)
+			rc = ship(c, &m, e); /* what did arrive is not sent again */
 		if (rc == 0)
 			rc = begin(c, json_incref(body), m.id, e);
 		store_manifest_free(&m);

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "cli/cli_priv.h"
@@ -98,7 +99,7 @@ static void on_wait(void *arg)
 	struct follow *f = arg;
 	char text[100], span[SHOW_TEXT];
 
-	snprintf(text, sizeof(text), "%9s  change %llu goes on",
+	snprintf(text, sizeof(text), "%9s  change %llu goes on (Ctrl-C leaves, and does not stop it)",
 		 show_ms((double)(clock_ms() - f->began_ms), span), (unsigned long long)f->change);
 	progress_show(&f->progress, text);
 }
@@ -148,6 +149,8 @@ static int tell_end(struct follow *f, bool undo)
 		show_receipt(f->end, &out);
 		cli_print(&out);
 	}
+	if (status == 4 && isatty(STDERR_FILENO))
+		fprintf(stderr, "what its instances printed: upstate logs %s\n", field_text(f->end, "app"));
 	return status;
 }
 
@@ -217,7 +220,7 @@ int verb_rollback(struct cli *c, struct err *e)
 		return rc;
 	json_object_set_new(body, "release",
 			    c->arg_count > 1 ? json_string(c->args[1]) : json_null());
-	rc = cli_post(c, cli_app_path(&path, c->args[0], "/rollback"), body, &answer, e);
+	rc = cli_post_order(c, cli_app_path(&path, c->args[0], "/rollback"), body, &answer, e);
 	return rc < 0 ? rc : follow_begun(c, answer, false, e);
 }
 
@@ -225,7 +228,7 @@ int verb_abort(struct cli *c, struct err *e)
 {
 	CLEANUP_BUF struct buf path = {0};
 	json_t *answer;
-	int rc = cli_post(c, cli_app_path(&path, c->args[0], "/abort"), cli_why(c), &answer, e);
+	int rc = cli_post_order(c, cli_app_path(&path, c->args[0], "/abort"), cli_why(c), &answer, e);
 
 	return rc < 0 ? rc : follow_begun(c, answer, true, e);
 }

@@ -41,11 +41,15 @@ static void add_change(const json_t *data, struct buf *out)
 	buf_addf(out, "%s: %s", field_text(data, "to"), field_text(data, "outcome"));
 	if (*field_text(data, "reason"))
 		buf_addf(out, " (%s)", field_text(data, "reason"));
-	if (strcmp(field_text(data, "outcome"), "running") != 0)
-		buf_addf(out, " in %s, %llu of %s requests failed",
-			 show_ms((double)field_count(data, "ms"), span),
+	if (strcmp(field_text(data, "outcome"), "running") == 0)
+		return;
+	buf_addf(out, " in %s, ", show_ms((double)field_count(data, "ms"), span));
+	if (field_count(data, "requests"))
+		buf_addf(out, "%llu of %s requests failed",
 			 (unsigned long long)field_count(data, "failed"),
 			 show_count(field_count(data, "requests"), requests));
+	else
+		buf_adds(out, "no requests came");
 }
 
 /* The data of a record in a line. */
@@ -65,7 +69,7 @@ static void add_what(const json_t *record, struct buf *out)
 
 static void show_records(const struct cli *c, const json_t *records, struct buf *out)
 {
-	static const char *const heads[] = {"SEQ", "TIME (UTC)", "KIND", "APP",
+	static const char *const heads[] = {"CHANGE", "TIME (UTC)", "KIND", "APP",
 					    "WHO", "WHAT",	 NULL};
 	struct show_table t = {.heads = heads, .colour = c->colour};
 
@@ -78,7 +82,10 @@ static void show_records(const struct cli *c, const json_t *records, struct buf 
 		if (is_told_later(records, i))
 			continue;
 		add_what(r, &what);
-		show_cell(&t, "%llu", (unsigned long long)field_count(r, "seq"));
+		if (change)
+			show_cell(&t, "%llu", (unsigned long long)field_count(data, "change"));
+		else
+			show_cell(&t, "-");
 		show_cell(&t, "%s", show_time(field_text(r, "time"), when));
 		show_cell(&t, "%s", field_text(change ? data : r, "kind"));
 		show_cell(&t, "%s", *field_text(r, "app") ? field_text(r, "app") : "-");
@@ -211,7 +218,11 @@ int verb_history(struct cli *c, struct err *e)
 		return show_at(c, answer, e);
 	if (c->values[OPTION_JSON])
 		return cli_print_json(answer);
-	show_records(c, json_object_get(answer, "records"), &out);
+	if (json_array_size(json_object_get(answer, "records")))
+		show_records(c, json_object_get(answer, "records"), &out);
+	else
+		buf_addf(&out, "nothing is recorded%s%s yet\n", c->arg_count ? " of app " : "",
+			 c->arg_count ? c->args[0] : "");
 	cli_print(&out);
 	json_decref(answer);
 	return 0;

@@ -89,8 +89,12 @@ int verb_init(struct cli *c, struct err *e)
 		unlink(path);
 		return -(int)e->code;
 	}
-	printf("%s is written; next: look into it, `upstate check -c %s`, `upstate serve -c %s`\n", path,
-	       path, path);
+	printf("%s is written; next: look into it, then\n"
+	       "  upstate check -c %s\n"
+	       "  upstate serve -c %s\n"
+	       "and in another terminal\n"
+	       "  upstate deploy hello DIR --why \"first\"\n",
+	       path, path, path);
 	return 0;
 }
 

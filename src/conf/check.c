@@ -55,9 +55,8 @@ static void check_run(struct checker *c, const struct conf_app *app, const struc
 	if (run && app->run && !strstr(app->run, "$UPSTATE_SOCKET") && !strstr(app->run, "$PORT") &&
 	    !strstr(app->run, "${"))
 		problem_warn(c->problems, run->line, run->column,
-			     "app '%s': 'run' names neither $UPSTATE_SOCKET nor $PORT; the program "
-			     "must then "
-			     "read one of them itself to know where to listen",
+			     "app '%s': 'run' names neither $PORT nor $UPSTATE_SOCKET; the program "
+			     "must then read $PORT itself to know where to listen",
 			     app->name);
 	if (!targets || run)
 		return;

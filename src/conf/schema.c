@@ -76,7 +76,9 @@ const struct schema_row schema_rows[] = {
 	ROW(APP(run), "run", TEXT, 1, 32768, NULL, .check = text_command,
 	    .example = "gunicorn --bind unix:$UPSTATE_SOCKET app:app",
 	    .doc = "The command that runs one instance, for /bin/sh, in the directory of the release. It "
-		   "listens on the unix socket $UPSTATE_SOCKET, or on 127.0.0.1 at $PORT."),
+		   "listens on the unix socket $UPSTATE_SOCKET if the command names that; else on 127.0.0.1 at "
+		   "$PORT. A single command takes the shell's place and gets the stop signal itself; where there "
+		   "are several, put exec before the last."),
 	ROW(APP(targets), "targets", LIST, 1, 1000, NULL, .check = text_target,
 	    .example = "[127.0.0.1:9001, unix:/run/old.sock]",
 	    .doc = "Instead of run: addresses of servers that Upstate does not run, as ADDRESS:PORT, NAME:PORT or "

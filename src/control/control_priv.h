@@ -7,7 +7,7 @@
 #include "ship/ship.h"
 #include "tell/tell.h"
 
-#define CONTROL_LISTENERS_MAX 64
+#define CONTROL_LISTENERS_MAX 128 /* of the old and the new configuration together */
 
 enum control_listener_state { LISTENER_ASKED, LISTENER_HELD, LISTENER_FAILED };
 
@@ -15,6 +15,7 @@ struct control_listener {
 	struct msg_listen ask;
 	enum control_listener_state state;
 	bool wanted; /* by the configuration in force, or by the one being taken up */
+	int fd; /* not answered on yet; else -1 */
 	char reason[MSG_REASON];
 };
 
@@ -28,7 +29,8 @@ struct control {
 	char dir[512];
 	char conf_path[512];
 	struct conf *conf;
-	bool started; /* READY was said */
+	bool started;	/* READY was said */
+	bool fell_back; /* the file could not be taken up at the start */
 	struct control_listener listeners[CONTROL_LISTENERS_MAX];
 	uint32_t listener_count;
 	struct loop_timer beat;
@@ -38,11 +40,12 @@ struct control {
 	struct control_reload {
 		struct conf *conf; /* the candidate; NULL: no reload is going on */
 		char hash[STATE_HASH];
-		bool first;	   /* at start */
 		void (*done)(void *arg, json_t *answer, const struct err *e);
 		void *arg;
 		char who[64];
+		json_t *warnings; /* of the file: [TEXT] */
 	} reload;
+	bool reload_again; /* the file changed, or a SIGHUP came, while a reload was going on */
 };
 
 /* reload.c: parse -> check -> have the sockets -> swap; any failure leaves everything as it was. */
@@ -55,3 +58,4 @@ void control_reload(struct control *c, const char *who,
 int control_first_conf(struct control *c, struct err *e);
 void control_on_listening(struct control *c, struct msg *m);
 void control_watch(struct control *c);
+void control_settled(struct loop_timer *t); /* the file is to be read anew */

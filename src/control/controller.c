@@ -30,6 +30,8 @@ static void on_beat(struct loop_timer *t)
 	loop_timer_set(&c->loop, t, c->loop.now_ms + 1000);
 	/* The bell can be lost with a router that dies between writing and ringing. */
 	ship_on_bell(&c->ship);
+	if (c->tell)
+		tell_router_rang(c->tell);
 	ship_turn(&c->ship);
 	state_reserve_restore(c->state);
 }
@@ -38,13 +40,18 @@ static void on_bell(struct loop_io *io, uint32_t events)
 {
 	uint64_t n;
 
-	if (read(io->fd, &n, sizeof(n)) == sizeof(n))
-		ship_on_bell(&container_of(io, struct control, bell)->ship);
+	struct control *c = container_of(io, struct control, bell);
+
+	if (read(io->fd, &n, sizeof(n)) != sizeof(n))
+		return;
+	ship_on_bell(&c->ship);
+	tell_router_rang(c->tell);
 }
 
-static void changed(void *arg, struct ship_app *a, const struct ship_step *step)
+static void changed(void *arg, struct ship_app *a, const struct ship_change *c,
+		    const struct ship_step *step)
 {
-	tell_change(((struct control *)arg)->tell, a, step);
+	tell_change(((struct control *)arg)->tell, a, c, step);
 }
 
 static void status_changed(void *arg)
@@ -169,6 +176,7 @@ int controller_main(int argc, char **argv)
 	c->keeper.on_end = on_end;
 	c->beat.on_time = on_beat;
 	c->watch.fd = -1;
+	c->watch_settle.on_time = control_settled;
 	fcntl(MSG_CHANNEL_FD, F_SETFD, FD_CLOEXEC);
 	if (loop_init(&c->loop) < 0 || msg_channel_open(&c->keeper, &c->loop, MSG_CHANNEL_FD) < 0) {
 		fprintf(stderr, "upstate: _controller: no keeper on descriptor %d: %s\n", MSG_CHANNEL_FD,

@@ -29,7 +29,7 @@ static struct control_listener *want_listener(struct control *c, uint32_t kind, 
 		if (c->listener_count == CONTROL_LISTENERS_MAX)
 			return NULL;
 		l = &c->listeners[c->listener_count++];
-		*l = (struct control_listener){.ask = {.id = id, .kind = kind, .backlog = 4096}};
+		*l = (struct control_listener){.ask = {.id = id, .kind = kind, .backlog = 4096}, .fd = -1};
 		util_copy(l->ask.addr, sizeof(l->ask.addr), addr);
 		l->state = LISTENER_FAILED;
 	}
@@ -84,6 +84,8 @@ static void drop_unwanted(struct control *c)
 		}
 		if (l->ask.kind != LISTEN_USERS)
 			tell_unlisten(c->tell, l->ask.addr);
+		if (l->fd >= 0)
+			close(l->fd);
 		msg_send(&c->keeper, MSG_UNLISTEN, &(struct msg_id){l->ask.id}, NULL, 0, NULL, 0);
 	}
 	c->listener_count = kept;
@@ -95,10 +97,13 @@ static void answer(struct control *c, json_t *body, const struct err *e)
 
 	c->reload = (struct control_reload){0};
 	conf_free(r.conf);
+	json_decref(r.warnings);
 	if (e)
 		log_warn("reload.refused", "who=%s reason=\"%s\"", r.who, e->msg);
 	if (r.done)
 		r.done(r.arg, body, e);
+	if (c->reload_again) /* after this turn: whoever called may still be at it */
+		loop_timer_set(&c->loop, &c->watch_settle, c->loop.now_ms);
 }
 
 static int record(struct control *c, const char *who, struct err *e)
@@ -122,10 +127,22 @@ static int record(struct control *c, const char *who, struct err *e)
 	return state_commit(c->state, e);
 }
 
+/* Only when a configuration is in force: who asks before waits, rather than hear of no app. */
+static void answer_on_all(struct control *c)
+{
+	for (uint32_t i = 0; i < c->listener_count; i++) {
+		struct control_listener *l = &c->listeners[i];
+
+		if (l->fd >= 0)
+			tell_listen(c->tell, TAKE_FD(l->fd), l->ask.kind == LISTEN_CONTROL, l->ask.addr);
+	}
+}
+
 /* All sockets are there: the swap. */
 static void swap(struct control *c)
 {
-	CLEANUP(json_decrefp) json_t *body = json_pack("{s:[], s:[]}", "changed", "warnings");
+	CLEANUP(json_decrefp) json_t *body = json_pack("{s:[], s:O}", "changed", "warnings",
+						       c->reload.warnings);
 	struct msg_logconf logs;
 	struct conf *old = c->conf;
 	struct err e;
@@ -146,6 +163,7 @@ static void swap(struct control *c)
 	logs = (struct msg_logconf){c->conf->log_bytes, c->conf->log_files, c->conf->access_log};
 	msg_send(&c->keeper, MSG_LOGCONF, &logs, NULL, 0, NULL, 0);
 	tell_configured(c->tell, c->conf);
+	answer_on_all(c);
 	log_info("config", "file=%s apps=%u", c->conf_path, c->conf->app_count);
 	answer(c, body, NULL);
 }
@@ -187,18 +205,21 @@ void control_on_listening(struct control *c, struct msg *m)
 	for (uint32_t i = 0; i < c->listener_count; i++)
 		if (c->listeners[i].ask.id == x->id)
 			l = &c->listeners[i];
-	if (!l) { /* held since before this controller */
-		if (c->listener_count == CONTROL_LISTENERS_MAX)
+	if (!l) { /* held since before this controller; later ones were given back meanwhile */
+		if (c->conf || c->reload.conf || c->listener_count == CONTROL_LISTENERS_MAX)
 			return;
 		l = &c->listeners[c->listener_count++];
-		*l = (struct control_listener){.ask = {.id = x->id, .kind = x->kind, .backlog = 4096}};
+		*l = (struct control_listener){.ask = {.id = x->id, .kind = x->kind, .backlog = 4096}, .fd = -1};
 		util_copy(l->ask.addr, sizeof(l->ask.addr), x->addr);
 	}
 	l->state = x->error ? LISTENER_FAILED : LISTENER_HELD;
 	util_copy(l->reason, sizeof(l->reason), x->reason);
 	if (!x->error && x->kind != LISTEN_USERS && m->fds_len) {
-		tell_listen(c->tell, m->fds[0], x->kind == LISTEN_CONTROL, x->addr);
-		m->fds[0] = -1;
+		if (l->fd >= 0)
+			close(l->fd);
+		l->fd = TAKE_FD(m->fds[0]);
+		if (c->conf)
+			answer_on_all(c);
 	}
 	look_at_listeners(c);
 }
@@ -212,6 +233,16 @@ static json_t *problems_json(const struct conf_problems *p)
 						      (int)p->items[i].line, "column",
 						      (int)p->items[i].column, "warning",
 						      p->items[i].warning, "text", p->items[i].text));
+	return list;
+}
+
+static json_t *warnings_json(const struct control *c, const struct conf_problems *p)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < p->len; i++)
+		json_array_append_new(list, json_sprintf("%s:%u:%u: %s", c->conf_path, p->items[i].line,
+							 p->items[i].column, p->items[i].text));
 	return list;
 }
 
@@ -238,8 +269,11 @@ void control_reload(struct control *c, const char *who,
 		err_set(&e, ERR_REFUSED, "another reload is going on");
 		if (done)
 			done(arg, NULL, &e);
+		else
+			c->reload_again = true; /* what it reads may be older than this */
 		return;
 	}
+	c->reload_again = false;
 	if (parse(c, &problems, &conf, &e) < 0) {
 		CLEANUP(json_decrefp) json_t *body = json_pack("{s:o}", "problems",
 							       problems_json(&problems));
@@ -250,6 +284,7 @@ void control_reload(struct control *c, const char *who,
 		conf_problems_free(&problems);
 		return;
 	}
+	c->reload.warnings = warnings_json(c, &problems);
 	conf_problems_free(&problems);
 	c->reload.conf = conf;
 	c->reload.done = done;
@@ -294,12 +329,40 @@ static int last_good(struct control *c, struct conf **ret, struct err *e)
 	return r;
 }
 
+static int take_up_first(struct control *c, struct conf *conf, struct err *e);
+
 static void first_done(void *arg, json_t *body, const struct err *e)
 {
+	struct control *c = arg;
+	struct conf *conf = NULL;
+	struct err other;
+
 	if (!e)
 		return;
+	/* A file that was changed, and whose addresses cannot be had, must not keep a controller from
+	 * taking the place of one that died. A person who starts Upstate is told instead. */
+	if (c->ship.resumed && !c->fell_back && last_good(c, &conf, &other) == 0) {
+		c->fell_back = true;
+		log_warn("config", "file=%s reason=\"%s\" using=\"the configuration last in force\"",
+			 c->conf_path, e->msg);
+		if (take_up_first(c, conf, &other) == 0)
+			return;
+	}
 	fprintf(stderr, "upstate: %s\n", e->msg);
 	exit(err_exit_status(e->code));
+}
+
+static int take_up_first(struct control *c, struct conf *conf, struct err *e)
+{
+	c->reload.warnings = json_array();
+	c->reload.conf = conf;
+	c->reload.done = first_done;
+	c->reload.arg = c;
+	util_copy(c->reload.who, sizeof(c->reload.who), "upstate");
+	if (want_all(c, conf, e) < 0)
+		return -(int)e->code;
+	look_at_listeners(c);
+	return 0;
 }
 
 int control_first_conf(struct control *c, struct err *e)
@@ -319,18 +382,10 @@ int control_first_conf(struct control *c, struct err *e)
 			 c->conf_path, why.msg);
 	}
 	conf_problems_free(&problems);
-	c->reload.conf = conf;
-	c->reload.first = true;
-	c->reload.done = first_done;
-	c->reload.arg = c;
-	util_copy(c->reload.who, sizeof(c->reload.who), "upstate");
-	if (want_all(c, conf, e) < 0)
-		return -(int)e->code;
-	look_at_listeners(c);
-	return 0;
+	return take_up_first(c, conf, e);
 }
 
-static void watch_settled(struct loop_timer *t)
+void control_settled(struct loop_timer *t)
 {
 	struct control *c = container_of(t, struct control, watch_settle);
 
@@ -370,7 +425,6 @@ void control_watch(struct control *c)
 	if (slash)
 		slash[slash == dir] = '\0';
 	c->watch.on_ready = watch_ready;
-	c->watch_settle.on_time = watch_settled;
 	if (fd < 0 || inotify_add_watch(fd, slash ? dir : ".", IN_CLOSE_WRITE | IN_MOVED_TO) < 0 ||
 	    loop_io_add(&c->loop, &c->watch, fd, EPOLLIN) < 0) {
 		log_warn("config.watch", "reason=\"%s\" next=\"use upstate reload\"", strerror(errno));

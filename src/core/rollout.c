@@ -69,7 +69,9 @@ static void note(struct step *s, enum rollout_step_type type, const struct rollo
 	ret->steps[ret->step_count].type = type;
 	ret->steps[ret->step_count].unit = u ? u->id : 0;
 	ret->steps[ret->step_count].slot = u ? u->slot : 0;
-	ret->steps[ret->step_count].version = u ? u->version : rollout_goal(s->r);
+	ret->steps[ret->step_count].version = u ? u->version
+					      : type == ROLLOUT_STEP_UNDO ? s->r->to
+									 : rollout_goal(s->r);
 	ret->step_count++;
 }
 
@@ -228,6 +230,7 @@ static void undo(struct step *s, const char *fmt, const struct rollout_unit *u, 
 {
 	struct rollout *r = s->r;
 
+	s->ret->culprit = u ? u->id : 0;
 	if (u)
 		snprintf(r->reason, sizeof(r->reason), fmt, u->version.release, u->slot);
 	else
@@ -558,7 +561,8 @@ static void take_event(struct step *s, const struct rollout_event *ev)
 
 static uint64_t next_wake(const struct rollout *r, uint64_t now_ms)
 {
-	uint64_t wake = r->phase == ROLLOUT_BAKE ? r->bake_until_ms : UINT64_MAX;
+	bool bakes = r->phase == ROLLOUT_BAKE && r->bake_until_ms > now_ms;
+	uint64_t wake = bakes ? r->bake_until_ms : UINT64_MAX;
 
 	for (uint32_t i = 0; i < r->unit_count; i++) {
 		const struct rollout_unit *u = &r->units[i];

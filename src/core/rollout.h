@@ -139,7 +139,7 @@ struct rollout_event {
 
 /* X(NAME, text for the history; a unit's name follows) */
 #define ROLLOUT_STEP_TABLE(X)                                                                      \
-	X(START, "start")                                                                          \
+	X(START, "starts")                                                                         \
 	X(SERVE, "ready, serves")                                                                  \
 	X(DRAIN, "drains")                                                                         \
 	X(DRAINED, "drained")                                                                      \
@@ -159,6 +159,7 @@ enum rollout_step_type {
 struct rollout_result {
 	bool changed; /* the state must be saved before the world is made like it */
 	uint64_t wake_ms; /* step again then at the latest; UINT64_MAX: no need */
+	uint64_t culprit; /* the unit that had it turned round with this step; 0: none did */
 	uint64_t ended;	  /* number of the change that ended with this step; 0: none */
 	enum rollout_outcome outcome;
 	struct rollout_version ended_from, ended_to;

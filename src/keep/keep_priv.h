@@ -42,6 +42,7 @@ struct part_proc {
 	struct loop_timer silent; /* until it is ended for not beating, or not ending */
 	struct msg_channel channel;
 	struct supervise supervise;
+	uint32_t quick_crashes; /* in a row, other than by SIGKILL */
 	uint32_t starts;
 	uint64_t since_wall_ms;
 	bool was_ready; /* since the keeper started */

@@ -100,13 +100,14 @@ __attribute__((noreturn)) static void become_part(const struct part_proc *p, int
 	_exit(126);
 }
 
-/* A table that no router can stand on must not take the service with it: after some quick ends the
- * one before is given instead, until the controller sends another. */
+/* A table that no router can stand on must not take the service with it: after some quick crashes
+ * in a row the one before is given instead, until the controller sends another. The end by SIGKILL is
+ * no crash: it came from outside, and the newest table is the one that is right. */
 static void send_table(struct part_proc *router)
 {
 	struct keeper *k = router->keeper;
 	bool older =
-	    router->supervise.quick_ends > supervise_part.free_ends && k->tables[1].fd >= 0;
+	    router->quick_crashes > supervise_part.free_ends && k->tables[1].fd >= 0;
 	struct msg_table t = {k->tables[older].generation};
 
 	if (k->tables[older].fd < 0)
@@ -264,6 +265,10 @@ static void on_exit_of_part(struct loop_child *child, int status)
 	}
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
 		random = (uint32_t)clock_us();
+	if (k->loop.now_ms - p->supervise.started_ms >= supervise_part.healthy_ms)
+		p->quick_crashes = 0;
+	else if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+		p->quick_crashes++;
 	pause = supervise_ended(&p->supervise, &supervise_part, random, k->loop.now_ms);
 	if (pause)
 		loop_timer_set(&k->loop, &p->pause, k->loop.now_ms + pause);

@@ -126,7 +126,9 @@ static void read_answer(struct probe *p)
 	}
 	for (int i = 9; i < 12; i++)
 		status = status * 10 + (p->answer[i] - '0');
-	done(p, status >= 200 && status <= 399 ? HEALTH_PASSED : HEALTH_FAILED, status);
+	/* The numbers below 200 are those of errno; an interim answer to a probe is no answer. */
+	done(p, status >= 200 && status <= 399 ? HEALTH_PASSED : HEALTH_FAILED,
+	     status < 200 ? EPROTO : status);
 }
 
 static void on_probe(struct loop_io *io, uint32_t events)

@@ -13,6 +13,11 @@ static void wake(struct loop_timer *t)
 	ship_app_look(container_of(t, struct ship_app, wake));
 }
 
+static void again(struct loop_timer *t)
+{
+	ship_app_look(container_of(t, struct ship_app, again));
+}
+
 struct ship_app *ship_app_create(struct ship *s, const char *name)
 {
 	struct ship_app *a = util_alloc(sizeof(*a));
@@ -21,11 +26,14 @@ struct ship_app *ship_app_create(struct ship *s, const char *name)
 	a->ship = s;
 	a->id = map_hash(name, strlen(name)) | 1ull << 63; /* apart from the small numbers of instances */
 	a->shm_slot = ship_slot(s, a->id);
+	a->has_slot = true;
 	a->uid = (uint32_t)-1;
 	a->next_release = a->next_settings = 1;
 	a->stage_pipe = -1;
 	a->ordered = json_object();
+	a->unsaved = json_array();
 	a->wake.on_time = wake;
+	a->again.on_time = again;
 	list_init(&a->units);
 	list_add_tail(&s->apps, &a->link);
 	map_put(&s->by_name, map_hash(name, strlen(name)), a);
@@ -162,7 +170,7 @@ int ship_numbers_save(struct ship *s, struct err *e)
 {
 	json_t *o = json_pack("{s:I, s:I, s:I, s:I}", "next_unit", (json_int_t)s->next_unit,
 			      "next_change", (json_int_t)s->next_change, "generation",
-			      (json_int_t)s->generation, "world", (json_int_t)shm_get(&s->shm->world));
+			      (json_int_t)s->generation, "world", (json_int_t)s->world);
 	int r = state_put(s->state, "numbers", o, e);
 
 	json_decref(o);
@@ -210,6 +218,8 @@ static bool load_rollout(struct ship_app *a, json_t *o)
 		r->unit_count++;
 		x = ship_unit(a, u->id);
 		x->port = (uint16_t)port;
+		x->version = u->version;
+		x->slot = u->slot;
 	}
 	return rollout_check(r) == NULL;
 }

@@ -38,7 +38,8 @@ void ship_change_begin(struct ship_app *a, enum ship_kind kind, struct rollout_v
 {
 	struct ship_change *c = util_alloc(sizeof(*c));
 
-	ship_change_free(a->change);
+	ship_change_free(a->before);
+	a->before = a->change;
 	a->change = c;
 	c->number = a->ship->next_change++;
 	c->kind = kind;
@@ -48,10 +49,37 @@ void ship_change_begin(struct ship_app *a, enum ship_kind kind, struct rollout_v
 	util_copy(c->outcome, sizeof(c->outcome), "running");
 	util_text(c->who, sizeof(c->who), who);
 	util_text(c->why, sizeof(c->why), why);
+	util_copy(c->key, sizeof(c->key), a->order_key);
 	c->steps = util_alloc(SHIP_STEPS_MAX * sizeof(*c->steps));
 	for (uint32_t t = 0; t < a->ship->shm->threads; t++)
 		atomic_store(&shm_counts(a->ship->shm, t, a->shm_slot)->longest_us, 0);
 	shm_sum_slot(a->ship->shm, a->shm_slot, &c->base);
+}
+
+void ship_change_drop(struct ship_app *a)
+{
+	ship_change_free(a->change);
+	a->change = a->before;
+	a->before = NULL;
+}
+
+void ship_change_revive(struct ship_change *c)
+{
+	c->ended_ms = 0;
+	c->reason[0] = '\0';
+	util_copy(c->outcome, sizeof(c->outcome), "running");
+}
+
+void ship_change_tell(struct ship_app *a, struct ship_change *c, bool ended)
+{
+	const struct ship_ops *ops = &a->ship->ops;
+
+	if (!ops->on_change)
+		return;
+	for (; c->told < c->step_count; c->told++)
+		ops->on_change(ops->arg, a, c, &c->steps[c->told]);
+	if (ended)
+		ops->on_change(ops->arg, a, c, NULL);
 }
 
 void ship_change_step(struct ship_app *a, const char *fmt, ...)
@@ -94,9 +122,8 @@ void ship_receipt(const struct shm_sum *now, const struct shm_sum *base, struct 
 	};
 }
 
-void ship_change_end(struct ship_app *a, const char *outcome, const char *reason)
+void ship_change_end(struct ship_app *a, struct ship_change *c, const char *outcome, const char *reason)
 {
-	struct ship_change *c = a->change;
 	struct shm_sum now;
 
 	shm_sum_slot(a->ship->shm, a->shm_slot, &now);
@@ -214,6 +241,8 @@ json_t *ship_change_save(const struct ship_change *c)
 		      (json_int_t)c->receipt.client_left, (json_int_t)c->receipt.p50_us,
 		      (json_int_t)c->receipt.p99_us, (json_int_t)c->receipt.longest_us);
 	ensure(o);
+	json_object_set_new(o, "key", json_string(c->key));
+	json_object_set_new(o, "abort_key", json_string(c->abort_key));
 	if (!c->ended_ms)
 		json_object_set_new(o, "base", sum_save(&c->base));
 	return o;
@@ -242,6 +271,8 @@ struct ship_change *ship_change_load(json_t *o)
 	TEXT(reason, "reason");
 	TEXT(who, "who");
 	TEXT(why, "why");
+	TEXT(key, "key");
+	TEXT(abort_key, "abort_key");
 	c->began_ms = (uint64_t)NUMBER("began");
 	c->ended_ms = (uint64_t)NUMBER("ended");
 	c->staging = json_is_true(json_object_get(o, "staging"));

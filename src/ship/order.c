@@ -15,6 +15,15 @@ static bool in_hand(const struct ship_app *a)
 	return a->change && !a->change->ended_ms;
 }
 
+bool ship_is_done(const struct ship_app *a, const char *key, uint64_t *ret_change)
+{
+	if (!a->change || !key[0] ||
+	    (strcmp(key, a->change->key) != 0 && strcmp(key, a->change->abort_key) != 0))
+		return false;
+	*ret_change = a->change->number;
+	return true;
+}
+
 /* What history says of an order: as long as in a change. */
 static json_t *said_by(const char *who, const char *why)
 {
@@ -29,9 +38,10 @@ static json_t *said_by(const char *who, const char *why)
 }
 
 /* A deploy of what is in force already: said so, recorded, nothing to do. */
-static int already(struct ship_app *a, const char *who, const char *why, uint64_t *ret_change)
+static int already(struct ship_app *a, enum ship_kind kind, const char *who, const char *why,
+		   uint64_t *ret_change)
 {
-	ship_change_begin(a, SHIP_DEPLOY, a->rollout.current, who, why);
+	ship_change_begin(a, kind, a->rollout.current, who, why);
 	*ret_change = a->change->number;
 	ship_change_fail(a, "done", "this very release is in force already");
 	return 0;
@@ -42,8 +52,9 @@ int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *
 {
 	struct ship *s = a->ship;
 	CLEANUP(json_decrefp) json_t *settings = NULL;
-	CLEANUP(json_decrefp) json_t *record = NULL;
 	struct rollout_version to;
+	json_t *record;
+	size_t noted;
 	char from[500];
 	uint64_t lacking;
 	uint32_t number;
@@ -60,6 +71,10 @@ int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *
 			       (unsigned long long)(a->change ? a->change->number : 0), a->name,
 			       a->change ? a->change->who : "nobody",
 			       (unsigned long long)(a->change ? a->change->number : 0), a->name);
+	if (a->stage_pipe >= 0)
+		return err_set(e, ERR_REFUSED, "the files of change %llu of app '%s', which ended, are "
+					       "still in the making: try again",
+			       (unsigned long long)a->stage_change, a->name);
 	if (store_room(s->store, 0, e) < 0)
 		return err_wrap(e, "deploys are refused (rollback, abort and hold still work)");
 	want = util_alloc(m->len * sizeof(*want));
@@ -75,16 +90,19 @@ int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *
 		return -(int)e->code;
 	to = (struct rollout_version){ship_release_add(a, m->id)->number, number};
 	if (rollout_same(to, a->rollout.current))
-		return already(a, who, why, ret_change);
+		return already(a, SHIP_DEPLOY, who, why, ret_change);
 	ship_change_begin(a, SHIP_DEPLOY, to, who, why);
 	a->change->staging = true;
-	ship_change_step(a, "accepted from %.100s: %zu entries, %llu bytes", source, m->len,
-			 (unsigned long long)m->bytes);
+	ship_change_step(a, "accepted from %.100s: %zu %s, %llu bytes", source, m->len,
+			 m->len == 1 ? "entry" : "entries", (unsigned long long)m->bytes);
 	record = ship_change_json(a, a->change);
 	util_text(from, sizeof(from), source);
 	json_object_set_new(record, "source", json_string(from));
-	if (ship_commit(s, a, "change.accepted", record, false, e) < 0) {
-		ship_change_end(a, "failed", e->msg);
+	noted = json_array_size(a->unsaved);
+	ship_note(a, "change.accepted", record);
+	if (ship_commit(a, false, e) < 0) {
+		ship_unnote(a, noted);
+		ship_change_drop(a);
 		return err_wrap(e, "recording the deploy");
 	}
 	if (ship_stage_begin(a, e) < 0) {
@@ -140,19 +158,35 @@ int ship_rollback(struct ship_app *a, const char *release, const char *who, cons
 	}
 	ev.version = (struct rollout_version){to->number, number};
 	if (!in_hand(a) && a->rollout.phase == ROLLOUT_IDLE && rollout_same(ev.version, a->rollout.current))
-		return already(a, who, why, ret_change);
-	if (a->stage_pipe >= 0)
-		return ship_abort(a, who, why, ret_change, e);
-	if (in_hand(a))
-		ship_change_fail(a, "superseded", "rolled back meanwhile");
-	ship_change_begin(a, SHIP_ROLLBACK, ev.version, who, why);
+		return already(a, SHIP_ROLLBACK, who, why, ret_change);
+	ship_change_begin(a, SHIP_ROLLBACK, ev.version, who, why); /* supersedes what is in hand */
 	ev.change = *ret_change = a->change->number;
-	ship_app_step(a, &ev);
-	if (a->rollout.change != ev.change && !a->change->ended_ms) {
-		ship_change_end(a, "failed", "it could not be recorded");
-		return err_set(e, ERR_FULL, "the rollback could not be recorded, not even in the reserve: "
-					    "free disk space below '%s'", s->dir);
+	if (ship_app_step(a, &ev, e) < 0) {
+		ship_change_drop(a);
+		return err_wrap(e, "the rollback could not be recorded, not even in the reserve (free disk "
+				   "space below '%s')", s->dir);
 	}
+	ship_stage_stop(a);
+	return 0;
+}
+
+/* Its files are being put in place: the rollout knows nothing of it yet. */
+static int abort_staging(struct ship_app *a, const char *reason, struct err *e)
+{
+	size_t noted = json_array_size(a->unsaved);
+
+	ship_change_end(a, a->change, "undone", reason);
+	ship_note(a, "change.end", ship_change_json(a, a->change));
+	if (ship_commit(a, true, e) < 0) {
+		ship_unnote(a, noted);
+		ship_change_revive(a->change);
+		a->change->staging = true;
+		return -(int)e->code;
+	}
+	ship_stage_stop(a);
+	ship_change_tell(a, a->change, true);
+	a->settings_due = true;
+	ship_app_look(a);
 	return 0;
 }
 
@@ -160,31 +194,35 @@ int ship_abort(struct ship_app *a, const char *who, const char *why, uint64_t *r
 {
 	struct rollout_event ev = {.type = ROLLOUT_ABORT};
 	char reason[200];
+	uint32_t steps;
+	int r;
 
 	if (!in_hand(a))
 		return err_set(e, ERR_NOT_FOUND, "nothing is changing in app '%s'", a->name);
 	*ret_change = a->change->number;
 	snprintf(reason, sizeof(reason), "aborted by %.60s: %.100s", who, why[0] ? why : "no reason given");
 	util_utf8(reason);
+	steps = a->change->step_count;
 	ship_change_step(a, "%s", reason);
-	if (a->stage_pipe >= 0) {
-		ship_stage_abort(a);
-		return 0;
-	}
+	util_copy(a->change->abort_key, sizeof(a->change->abort_key), a->order_key);
 	ev.reason = reason;
-	ship_app_step(a, &ev);
-	return 0;
+	r = a->change->staging ? abort_staging(a, reason, e) : ship_app_step(a, &ev, e);
+	if (r == 0)
+		return 0;
+	a->change->step_count = steps;
+	return err_wrap(e, "the abort could not be recorded, not even in the reserve (free disk space below "
+			   "'%s')", a->ship->dir);
 }
 
 int ship_hold(struct ship_app *a, bool hold, const char *who, const char *why, struct err *e)
 {
-	CLEANUP(json_decrefp) json_t *record = said_by(who, why);
 	bool was = a->held;
 
 	a->held = hold;
-	if (was != hold &&
-	    ship_commit(a->ship, a, hold ? "hold" : "resume", record, true, e) < 0)
-		log_error("state", "app=%s what=hold reason=\"%s\"", a->name, e->msg); /* done all the same */
+	if (was != hold) {
+		ship_note(a, hold ? "hold" : "resume", said_by(who, why));
+		ship_commit(a, true, e); /* done all the same; else it is saved later */
+	}
 	ship_table_dirty(a->ship);
 	if (a->ship->ops.on_status)
 		a->ship->ops.on_status(a->ship->ops.arg);
@@ -213,6 +251,18 @@ static bool has_target(const struct ship_app *a, const char *name, char *known, 
 	return found;
 }
 
+void ship_orders_tidy(struct ship_app *a)
+{
+	char known[500];
+	const char *name;
+	json_t *order;
+	void *tmp;
+
+	json_object_foreach_safe (a->ordered, tmp, name, order)
+		if (!has_target(a, name, known, sizeof(known)))
+			json_object_del(a->ordered, name);
+}
+
 int ship_order_target(struct ship_app *a, const char *target, enum target_use use, const char *who,
 		      const char *why, struct err *e)
 {
@@ -221,7 +271,7 @@ int ship_order_target(struct ship_app *a, const char *target, enum target_use us
 	CLEANUP(json_decrefp) json_t *record = said_by(who, why);
 	char known[500];
 
-	if (!has_target(a, target, known, sizeof(known)) && !json_object_get(a->ordered, target))
+	if (!has_target(a, target, known, sizeof(known)))
 		return err_set(e, ERR_NOT_FOUND, "app '%s' has no target '%s'; it has: %s", a->name, target,
 			       known[0] ? known : "none now");
 	json_object_set_new(record, "target", json_string(target));
@@ -231,8 +281,10 @@ int ship_order_target(struct ship_app *a, const char *target, enum target_use us
 		json_object_set_new(a->ordered, target,
 				    json_pack("{s:s, s:I}", "use", kinds[use], "until",
 					      (json_int_t)(a->ship->loop->now_ms + a->conf->drain_ms)));
-	if (ship_commit(a->ship, a, kinds[use], record, true, e) < 0)
-		log_error("state", "app=%s what=%s reason=\"%s\"", a->name, kinds[use], e->msg);
+	ship_note(a, kinds[use], TAKE(record));
+	ship_commit(a, true, e); /* done all the same; else it is saved later */
 	ship_table_dirty(a->ship);
+	if (a->ship->ops.on_status)
+		a->ship->ops.on_status(a->ship->ops.arg);
 	return 0;
 }

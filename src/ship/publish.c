@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/un.h>
@@ -43,30 +42,39 @@ enum target_use ship_use(const struct ship_app *a, const char *name, enum target
 	return ordered_use(a, name, by_rollout, &until);
 }
 
-/* Names are looked up here, once for each configuration; the router only knows addresses. */
-static bool look_up(const char *text, struct ship_target *t)
+static bool is_among(const struct ship_target *t, uint32_t n, uint64_t id)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
-	char host[256];
-	const char *colon = strrchr(text, ':');
-	int r;
+	for (uint32_t i = 0; i < n; i++)
+		if (t[i].id == id)
+			return true;
+	return false;
+}
 
-	if (table_addr_parse(text, &t->kind, t->addr, &t->addr_len))
-		return true;
-	if (!colon || (size_t)(colon - text) >= sizeof(host))
-		return snprintf(t->problem, sizeof(t->problem), "not an address"), false;
-	memcpy(host, text, (size_t)(colon - text));
-	host[colon - text] = '\0';
-	r = getaddrinfo(host, colon + 1, &hints, &found);
-	if (r)
-		return snprintf(t->problem, sizeof(t->problem), "looking up '%s': %s", host,
-				gai_strerror(r)),
-		       false;
-	t->kind = TARGET_TCP;
-	t->addr_len = (uint16_t)MIN(found->ai_addrlen, sizeof(t->addr));
-	memcpy(t->addr, found->ai_addr, t->addr_len);
-	freeaddrinfo(found);
-	return true;
+/* Those that were configured and are no more drain like an instance that ends; one that comes back
+ * meanwhile is simply a target again. */
+static void leave(struct ship_app *a, const struct ship_target *old, uint32_t old_count)
+{
+	uint64_t until = a->ship->loop->now_ms + (a->conf ? a->conf->drain_ms : SHIP_DRAIN_MS);
+	struct ship_target *all = util_alloc((a->leaving_count + old_count + 1) * sizeof(*all));
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < a->leaving_count; i++)
+		if (!is_among(a->targets, a->target_count, a->leaving[i].id))
+			all[n++] = a->leaving[i];
+	for (uint32_t i = 0; i < old_count; i++) {
+		if (is_among(a->targets, a->target_count, old[i].id))
+			continue;
+		if (!old[i].addr_len) { /* it never was in a table */
+			ship_slot_leave(a->ship, old[i].id);
+			continue;
+		}
+		all[n] = old[i];
+		all[n].until_ms = until;
+		all[n++].generation = 0;
+	}
+	free(a->leaving);
+	a->leaving = all;
+	a->leaving_count = n;
 }
 
 void ship_targets_configure(struct ship_app *a)
@@ -83,19 +91,33 @@ void ship_targets_configure(struct ship_app *a)
 		util_copy(t->name, sizeof(t->name), c->targets.items[i]);
 		t->id = map_hash_more(a->id, t->name, strlen(t->name)) | 1ull << 63;
 		t->shm_slot = ship_slot(a->ship, t->id);
-		if (!look_up(t->name, t))
-			log_warn("target.lookup", "app=%s target=%s reason=\"%s\"", a->name, t->name,
-				 t->problem);
+		ship_lookup_apply(a->ship, t);
 	}
-	for (uint32_t i = 0; i < old_count; i++) {
-		bool stays = false;
-
-		for (uint32_t j = 0; j < a->target_count; j++)
-			stays |= a->targets[j].id == old[i].id;
-		if (!stays)
-			ship_slot_leave(a->ship, old[i].id);
-	}
+	leave(a, old, old_count);
+	ship_orders_tidy(a);
 	free(old);
+}
+
+void ship_targets_tidy(struct ship_app *a)
+{
+	struct ship *s = a->ship;
+	uint64_t applied = ship_applied(s);
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < a->leaving_count; i++) {
+		struct ship_target *t = &a->leaving[i];
+		bool seen = t->generation && applied >= t->generation;
+		struct shm_sum sum;
+
+		shm_sum_slot(s->shm, t->shm_slot, &sum);
+		if (seen && sum.inflight == 0 && sum.tunnels == 0) {
+			ship_slot_leave(s, t->id);
+			ship_table_dirty(s);
+		} else {
+			a->leaving[kept++] = *t;
+		}
+	}
+	a->leaving_count = kept;
 }
 
 static bool unit_target(struct ship_app *a, const struct rollout_unit *u, struct table_in_target *t,
@@ -130,12 +152,22 @@ static uint32_t app_targets(struct ship_app *a, struct table_in_target *t, char 
 	for (uint32_t i = 0; i < a->target_count; i++) {
 		const struct ship_target *x = &a->targets[i];
 
-		if (x->problem[0])
+		if (!x->addr_len)
 			continue;
 		t[n] = (struct table_in_target){.id = x->id, .slot = x->shm_slot, .kind = x->kind,
 						.addr_len = x->addr_len, .name = x->name};
 		memcpy(t[n].addr, x->addr, x->addr_len);
 		t[n].use = (uint16_t)ordered_use(a, x->name, USE_SERVE, &t[n].drain_until_ms);
+		n++;
+	}
+	for (uint32_t i = 0; i < a->leaving_count; i++) {
+		const struct ship_target *x = &a->leaving[i];
+
+		t[n] = (struct table_in_target){.id = x->id, .slot = x->shm_slot, .kind = x->kind,
+						.addr_len = x->addr_len, .name = x->name,
+						.drain_until_ms = x->until_ms};
+		memcpy(t[n].addr, x->addr, x->addr_len);
+		t[n].use = (uint16_t)ordered_use(a, x->name, USE_DRAIN, &t[n].drain_until_ms);
 		n++;
 	}
 	return n;
@@ -176,7 +208,7 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 
 	LIST_EACH (a, &s->apps, link) {
 		apps += a->conf != NULL;
-		targets += a->rollout.unit_count + a->target_count;
+		targets += a->rollout.unit_count + a->target_count + a->leaving_count;
 	}
 	CLEANUP_FREE struct table_in_app *in_apps = util_alloc(apps * sizeof(*in_apps));
 	CLEANUP_FREE struct table_in_target *in_targets = util_alloc(targets * sizeof(*in_targets));
@@ -237,6 +269,9 @@ static void note_published(struct ship *s)
 			x->published = u->use;
 			x->published_generation = s->generation;
 		}
+		for (uint32_t i = 0; i < a->leaving_count; i++)
+			if (!a->leaving[i].generation)
+				a->leaving[i].generation = s->generation;
 	}
 }
 
@@ -249,13 +284,16 @@ void ship_publish(struct ship *s)
 
 	if (!s->synced || !s->conf)
 		return;
-	s->table_dirty = false;
+	/* On a failure the table stays dirty: each turn, the next beat at the latest, tries again. */
 	if (build(s, &b, &e) < 0) {
 		log_error("table", "reason=\"%s\"", e.msg);
 		return;
 	}
-	if (b.len == last.len && last.len && memcmp(b.data, last.data, b.len) == 0)
+	if (b.len == last.len && last.len && memcmp(b.data, last.data, b.len) == 0) {
+		s->table_dirty = false;
+		note_published(s); /* an order may hide what the rollout says: it is in force all the same */
 		return;
+	}
 	buf_free(&last);
 	last.max = b.max;
 	buf_add(&last, b.data, b.len);
@@ -268,5 +306,6 @@ void ship_publish(struct ship *s)
 		buf_free(&last);
 		return;
 	}
+	s->table_dirty = false;
 	note_published(s);
 }

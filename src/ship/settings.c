@@ -18,6 +18,33 @@ json_t *ship_settings_json(const struct conf_app *c)
 			 "notify", c->notify, "files_max", (int)c->files_max);
 }
 
+static bool in_use(const struct ship_app *a, uint32_t number)
+{
+	const struct rollout *r = &a->rollout;
+
+	if (r->current.settings == number || r->from.settings == number || r->to.settings == number ||
+	    (a->change && (a->change->from.settings == number || a->change->to.settings == number)))
+		return true;
+	for (uint32_t i = 0; i < r->unit_count; i++)
+		if (r->units[i].version.settings == number)
+			return true;
+	return false;
+}
+
+/* History names settings by their hash and keeps the text; here are only those that may be started. */
+static void drop_unused(struct ship_app *a)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < a->settings_count; i++) {
+		if (in_use(a, a->settings[i].number))
+			a->settings[kept++] = a->settings[i];
+		else
+			json_decref(a->settings[i].json);
+	}
+	a->settings_count = kept;
+}
+
 int ship_settings_number(struct ship_app *a, json_t *settings, uint32_t *ret, struct err *e)
 {
 	char *text = json_dumps(settings, JSON_COMPACT | JSON_SORT_KEYS);
@@ -35,6 +62,7 @@ int ship_settings_number(struct ship_app *a, json_t *settings, uint32_t *ret, st
 			return 0;
 		}
 	}
+	drop_unused(a);
 	a->settings = realloc(a->settings, (a->settings_count + 1) * sizeof(*a->settings));
 	ensure(a->settings);
 	a->settings[a->settings_count] =

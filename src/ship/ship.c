@@ -11,6 +11,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#define REFUSED_MS 1000ull
+#define REFUSED_MAX_MS 300000ull
+
 static void on_turn(struct loop_timer *t)
 {
 	ship_turn(container_of(t, struct ship, turn));
@@ -23,6 +26,7 @@ static void on_retry(struct loop_timer *t)
 
 	LIST_EACH (a, &s->apps, link)
 		ship_app_look(a);
+	ship_table_dirty(s);
 }
 
 struct load {
@@ -57,7 +61,7 @@ static bool new_world(struct ship *s, uint64_t saved)
 	return true;
 }
 
-static void start_afresh(struct ship *s)
+static int start_afresh(struct ship *s, struct err *e)
 {
 	static const struct rollout_event booted = {.type = ROLLOUT_BOOTED};
 	struct ship_app *a;
@@ -65,10 +69,12 @@ static void start_afresh(struct ship *s)
 	LIST_EACH (a, &s->apps, link) {
 		if (a->change && !a->change->ended_ms) /* its numbers went with the old keeper */
 			memset(&a->change->base, 0, sizeof(a->change->base));
-		ship_app_step(a, &booted);
+		if (ship_app_step(a, &booted, e) < 0)
+			return -(int)e->code;
 		if (a->change && !a->change->ended_ms)
 			ship_change_fail(a, "failed", "Upstate itself was restarted meanwhile");
 	}
+	return 0;
 }
 
 int ship_open(struct ship *s, struct err *e)
@@ -86,6 +92,9 @@ int ship_open(struct ship *s, struct err *e)
 	if (numbers && json_unpack(numbers, "{s:I, s:I, s:I, s:I}", "next_unit", &next_unit, "next_change",
 				   &next_change, "generation", &generation, "world", &world) < 0)
 		return err_set(e, ERR_CORRUPT, "the saved numbers cannot be read");
+	s->lookup.fd = -1;
+	if (state_get(s->state, "addresses", &s->addresses, e) < 0)
+		return -(int)e->code;
 	s->next_unit = (uint64_t)next_unit;
 	s->next_change = (uint64_t)next_change;
 	s->generation = MAX((uint64_t)generation, ship_applied(s));
@@ -93,30 +102,33 @@ int ship_open(struct ship *s, struct err *e)
 		return -(int)e->code;
 	if (new_world(s, (uint64_t)world)) {
 		s->generation = 0;
-		start_afresh(s);
+		if (start_afresh(s, e) < 0)
+			return -(int)e->code;
+		s->world = shm_get(&s->shm->world); /* saved last: it says that all apps know */
 		return ship_numbers_save(s, e);
 	}
+	s->resumed = true;
+	s->world = (uint64_t)world;
 	return 0;
 }
 
-/* A stable user for each app, when there is a choice. */
-static void give_uid(struct ship *s, struct ship_app *a)
+/* A stable user for each app, when there is a choice: none is given to another app ever. */
+static uint32_t next_uid(const struct ship *s)
 {
-	struct ship_app *o;
 	uint32_t uid = SHIP_UID_BASE;
+	struct ship_app *a;
 
-	if (!s->root || a->uid != (uint32_t)-1)
-		return;
-	LIST_EACH (o, &s->apps, link)
-		if (o->uid != (uint32_t)-1)
-			uid = MAX(uid, o->uid + 1);
-	ensure(uid < SHIP_UID_BASE + SHIP_UIDS);
-	a->uid = uid;
+	LIST_EACH (a, &s->apps, link)
+		if (a->uid != (uint32_t)-1)
+			uid = MAX(uid, a->uid + 1);
+	return uid;
 }
 
 struct ship_app *ship_find(struct ship *s, const char *name)
 {
-	return map_get(&s->by_name, map_hash(name, strlen(name)));
+	struct ship_app *a = map_get(&s->by_name, map_hash(name, strlen(name)));
+
+	return a && strcmp(a->name, name) == 0 ? a : NULL;
 }
 
 int ship_find_or_list(struct ship *s, const char *name, struct ship_app **ret, struct err *e)
@@ -158,33 +170,54 @@ static bool differs(const struct conf_app *x, const struct conf_app *y)
 	       x->drain_ms != y->drain_ms || x->target_limit != y->target_limit;
 }
 
+/* An app that is not configured and runs nothing has no place in the numbers. */
+static void keep_slot(struct ship_app *a)
+{
+	bool wanted = a->conf || a->rollout.unit_count;
+
+	if (wanted && !a->has_slot)
+		a->shm_slot = ship_slot(a->ship, a->id);
+	else if (!wanted && a->has_slot)
+		ship_slot_leave(a->ship, a->id);
+	a->has_slot = wanted;
+}
+
 int ship_configure(struct ship *s, const struct conf *c, json_t *ret_changed, struct err *e)
 {
 	struct ship_app *a;
+	uint32_t uids = 0, uid;
 
-	if (s->apps.next != &s->apps) {
-		LIST_EACH (a, &s->apps, link)
-			if (a->conf && !conf_app(c, a->name) && a->rollout.phase != ROLLOUT_IDLE)
-				return err_set(e, ERR_REFUSED,
-					       "app '%s' is no longer in the file, but a change of it is "
-					       "going on: wait, or `upstate abort %s` first",
-					       a->name, a->name);
-	}
+	LIST_EACH (a, &s->apps, link)
+		if (a->conf && !conf_app(c, a->name) &&
+		    (a->rollout.phase != ROLLOUT_IDLE || (a->change && !a->change->ended_ms)))
+			return err_set(e, ERR_REFUSED,
+				       "app '%s' is no longer in the file, but a change of it is going "
+				       "on: wait, or `upstate abort %s` first",
+				       a->name, a->name);
+	for (uint32_t i = 0; i < c->app_count; i++)
+		uids += !ship_find(s, c->apps[i].name);
+	if (s->root && next_uid(s) + uids > SHIP_UID_BASE + SHIP_UIDS)
+		return err_set(e, ERR_LIMIT, "there are no %u users left for new apps: %u had one so far", uids,
+			       next_uid(s) - SHIP_UID_BASE);
 	for (uint32_t i = 0; i < c->app_count; i++)
 		if (!ship_find(s, c->apps[i].name))
 			ship_app_create(s, c->apps[i].name);
+	uid = next_uid(s);
 	LIST_EACH (a, &s->apps, link) {
 		const struct conf_app *now = conf_app(c, a->name);
 
 		if ((a->conf || now) && differs(a->conf, now) && ret_changed)
 			json_array_append_new(ret_changed, json_string(a->name));
 		a->conf = now;
-		if (now)
-			give_uid(s, a);
+		if (now && s->root && a->uid == (uint32_t)-1)
+			a->uid = uid++;
+		a->settings_due = true;
+		keep_slot(a);
 		ship_targets_configure(a);
 		ship_app_look(a);
 	}
 	s->conf = c;
+	ship_lookup_begin(s);
 	ship_table_dirty(s);
 	return 0;
 }
@@ -195,12 +228,15 @@ void ship_synced(struct ship *s)
 	struct ship_app *a;
 
 	s->synced = true;
+	ship_slots_reclaim(s);
 	LIST_EACH (a, &s->apps, link) {
 		ship_units_sync(a);
 		if (a->change && a->change->staging && !a->change->ended_ms && a->stage_pipe < 0) {
 			struct err e;
 
-			if (ship_stage_begin(a, &e) < 0)
+			if (!a->conf)
+				ship_change_fail(a, "failed", "the app is no longer configured");
+			else if (ship_stage_begin(a, &e) < 0)
 				ship_change_fail(a, "failed", e.msg);
 		} else if (a->change && !a->change->ended_ms && a->rollout.phase == ROLLOUT_IDLE) {
 			ship_change_fail(a, "failed", "it had not begun when the controller ended");
@@ -208,6 +244,18 @@ void ship_synced(struct ship *s)
 		ship_app_look(a);
 	}
 	ship_table_dirty(s);
+}
+
+/* The keeper could not start it at all (no room, no disk): again, after a pause that grows. A rollout
+ * that can turn round does so first. */
+static void start_refused(struct ship_unit *x)
+{
+	struct loop *loop = x->app->ship->loop;
+
+	x->ordered_start = false;
+	x->again_ms = loop->now_ms + MIN(REFUSED_MS << MIN(x->refused, 20u), REFUSED_MAX_MS);
+	x->refused++;
+	loop_timer_set(loop, &x->app->again, x->again_ms);
 }
 
 void ship_on_instance(struct ship *s, const struct msg_instance *m)
@@ -227,6 +275,12 @@ void ship_on_instance(struct ship *s, const struct msg_instance *m)
 		x->ordered_start = true;
 	x->seen = *m;
 	util_utf8(x->seen.reason); /* it may quote what the configuration says to run */
+	if (x->seen.reason[0])
+		util_copy(x->why, sizeof(x->why), x->seen.reason);
+	if (m->state == INSTANCE_RUNNING || m->state == INSTANCE_STARTING)
+		x->refused = 0;
+	if (x->gone && x->ordered_start && !x->ordered_stop)
+		start_refused(x);
 	ship_app_look(x->app);
 	if (s->ops.on_status)
 		s->ops.on_status(s->ops.arg);
@@ -246,9 +300,15 @@ void ship_on_bell(struct ship *s)
 {
 	struct ship_app *a;
 
-	LIST_EACH (a, &s->apps, link)
-		if (a->rollout.unit_count)
+	/* An app that rests asks for nothing but its drained instances: there may be thousands. */
+	LIST_EACH (a, &s->apps, link) {
+		bool rests = a->rollout.phase == ROLLOUT_IDLE;
+
+		for (uint32_t i = 0; rests && i < a->rollout.unit_count; i++)
+			rests = a->rollout.units[i].use == USE_SERVE;
+		if (!rests)
 			ship_app_look(a);
+	}
 	if (s->ops.on_status)
 		s->ops.on_status(s->ops.arg);
 }

@@ -54,10 +54,48 @@ uint32_t ship_slot(struct ship *s, uint64_t id)
 	return 0;
 }
 
+static int compare_ids(const void *x, const void *y)
+{
+	uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+
+	return a < b ? -1 : a > b;
+}
+
+void ship_slots_reclaim(struct ship *s)
+{
+	size_t n = 0, cap = s->unit_by_id.len + s->by_name.len;
+	struct ship_app *a;
+	struct ship_unit *x;
+
+	LIST_EACH (a, &s->apps, link)
+		cap += a->target_count;
+	CLEANUP_FREE uint64_t *owned = util_alloc((cap + 1) * sizeof(*owned));
+	LIST_EACH (a, &s->apps, link) {
+		if (a->has_slot)
+			owned[n++] = a->id;
+		for (uint32_t i = 0; i < a->target_count; i++)
+			owned[n++] = a->targets[i].id;
+		LIST_EACH (x, &a->units, link)
+			owned[n++] = x->id;
+	}
+	ensure(n <= cap);
+	qsort(owned, n, sizeof(*owned), compare_ids);
+	for (uint32_t i = 0; i < SHM_SLOTS; i++) {
+		uint64_t id = shm_get(&s->shm->slot[i].id);
+
+		if (id && !bsearch(&id, owned, n, sizeof(*owned), compare_ids))
+			ship_slot_leave(s, id);
+	}
+}
+
 void ship_slot_leave(struct ship *s, uint64_t id)
 {
-	struct slot_leaving *l = util_alloc(sizeof(*l));
+	struct slot_leaving *l;
 
+	LIST_EACH (l, &s->leaving, link)
+		if (l->id == id)
+			return;
+	l = util_alloc(sizeof(*l));
 	l->id = id;
 	l->generation = s->generation;
 	list_add_tail(&s->leaving, &l->link);

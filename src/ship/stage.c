@@ -34,16 +34,14 @@ static void stage_in_child(struct ship_app *a, const struct store_manifest *m, i
 /* A change that ends before its rollout began. */
 void ship_change_fail(struct ship_app *a, const char *outcome, const char *reason)
 {
-	json_t *record;
 	struct err e;
 
-	ship_change_end(a, outcome, reason);
-	record = ship_change_json(a, a->change);
-	if (ship_commit(a->ship, a, "change.end", record, true, &e) < 0)
-		log_error("state", "app=%s reason=\"%s\"", a->name, e.msg);
-	json_decref(record);
-	if (a->ship->ops.on_change)
-		a->ship->ops.on_change(a->ship->ops.arg, a, NULL);
+	ship_change_end(a, a->change, outcome, reason);
+	ship_note(a, "change.end", ship_change_json(a, a->change));
+	ship_commit(a, true, &e); /* else it is tried again */
+	ship_change_tell(a, a->change, true);
+	a->settings_due = true;
+	ship_app_look(a);
 }
 
 static void staged(struct loop_child *child, int status)
@@ -52,16 +50,15 @@ static void staged(struct loop_child *child, int status)
 	struct rollout_event ev = {.type = ROLLOUT_DEPLOY};
 	char why[200] = "putting its files in place was interrupted";
 	ssize_t n = read(a->stage_pipe, why, sizeof(why) - 1);
+	struct err e;
 
 	close(a->stage_pipe);
 	a->stage_pipe = -1;
 	if (n > 0)
 		why[n] = '\0';
+	if (a->change->number != a->stage_change || a->change->ended_ms)
+		return; /* aborted, or superseded */
 	a->change->staging = false;
-	if (a->abort_stage) {
-		ship_change_fail(a, "undone", "aborted");
-		return;
-	}
 	if (status != 0) {
 		ship_change_fail(a, "failed", why);
 		return;
@@ -69,9 +66,8 @@ static void staged(struct loop_child *child, int status)
 	ship_change_step(a, "files are in place and verified");
 	ev.version = a->change->to;
 	ev.change = a->change->number;
-	ship_app_step(a, &ev);
-	if (a->rollout.change != ev.change && !a->change->ended_ms)
-		ship_change_fail(a, "failed", "its beginning could not be recorded");
+	if (ship_app_step(a, &ev, &e) < 0)
+		ship_change_fail(a, "failed", e.msg);
 }
 
 int ship_stage_begin(struct ship_app *a, struct err *e)
@@ -96,18 +92,20 @@ int ship_stage_begin(struct ship_app *a, struct err *e)
 	store_manifest_free(&m);
 	close(fds[1]);
 	if (pid < 0 || loop_child_add(a->ship->loop, &a->stage_child, pid) < 0) {
+		err_sys(e, "starting a process to put files in place");
 		close(fds[0]);
-		return err_sys(e, "starting a process to put files in place");
+		if (pid > 0 && kill(pid, SIGKILL) == 0)
+			waitpid(pid, NULL, 0);
+		return -(int)e->code;
 	}
 	a->stage_pipe = fds[0];
 	a->stage_child.on_exit = staged;
-	a->abort_stage = false;
+	a->stage_change = a->change->number;
 	return 0;
 }
 
-void ship_stage_abort(struct ship_app *a)
+void ship_stage_stop(struct ship_app *a)
 {
-	a->abort_stage = true;
 	if (a->stage_child.pid > 0)
 		kill(a->stage_child.pid, SIGKILL);
 }
@@ -117,6 +115,7 @@ static bool needed(struct ship *s, const char *id)
 	struct ship_app *a;
 
 	LIST_EACH (a, &s->apps, link) {
+		const struct ship_release *now = ship_release(a, a->rollout.current.release);
 		uint32_t kept = 0;
 
 		if (a->change && !a->change->ended_ms) {
@@ -134,6 +133,7 @@ static bool needed(struct ship *s, const char *id)
 		for (uint32_t i = a->release_count; i-- > 0;) {
 			const struct ship_release *r = &a->releases[i];
 			bool in_use = r->number == a->rollout.current.release ||
+				      (now && r->number == now->before) || /* the way back */
 				      r->number == a->rollout.from.release ||
 				      r->number == a->rollout.to.release;
 

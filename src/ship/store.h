@@ -101,9 +101,6 @@ int store_stage(struct store *s, const struct store_manifest *m, struct err *e);
 /* Compares the tree with its manifest: content, modes, links, nothing more, nothing less.
  * -ERR_CORRUPT names the first few differences; -ERR_NOT_FOUND: there is no such tree. */
 int store_verify(struct store *s, const struct store_manifest *m, struct err *e);
-/* Writes the release into a new directory of the caller's choice (copies, for a person). On failure
- * nothing is left of it. */
-int store_export(struct store *s, const struct store_manifest *m, const char *dest, struct err *e);
 bool store_has_tree(struct store *s, const char *id);
 void store_tree_path(struct store *s, const char *id, char *ret, size_t size);
 /* A descriptor to read the content of a file by its hash; -ERR_NOT_FOUND when it is not kept. */

@@ -21,7 +21,6 @@ void store_tmp_name(const char *id, char ret[STORE_TMP])
 struct build {
 	struct store *store;
 	int tree;
-	bool export; /* copies with ordinary modes, not links */
 	struct hasher hasher;
 };
 
@@ -43,7 +42,7 @@ static int copy_file(struct build *b, const struct store_file *f, const char *ob
 	CLEANUP_FD int from =
 	    FS(openat(b->store->objects, object, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
 	CLEANUP_FD int to = -1;
-	mode_t mode = (b->export ? 0644 : 0444) | (f->executable ? 0111 : 0);
+	mode_t mode = f->executable ? 0555 : 0444;
 	char hash[STORE_HASH];
 	bool whole;
 
@@ -65,13 +64,11 @@ static int make_file(struct build *b, const struct store_file *f, struct err *e)
 	char object[STORE_OBJECT];
 
 	store_object_name(f->hash, f->executable, object);
-	if (!b->export) {
-		if (FS(linkat(b->store->objects, object, b->tree, f->path, 0)) == 0)
-			return 0;
-		/* EMLINK: as many links as the file system can. EPERM: it can none. */
-		if (errno != EMLINK && errno != EPERM && errno != ENOENT)
-			return err_sys(e, "linking '%.300s'", f->path);
-	}
+	if (FS(linkat(b->store->objects, object, b->tree, f->path, 0)) == 0)
+		return 0;
+	/* EMLINK: as many links as the file system can. EPERM: it can none. */
+	if (errno != EMLINK && errno != EPERM && errno != ENOENT)
+		return err_sys(e, "linking '%.300s'", f->path);
 	if (FS(faccessat(b->store->objects, object, F_OK, 0)) < 0 && errno == ENOENT)
 		return err_set(
 		    e, ERR_NOT_FOUND,
@@ -165,25 +162,6 @@ int store_stage(struct store *s, const struct store_manifest *m, struct err *e)
 		store_remove_tree(s->trees, tmp, NULL);
 		store_told(s, r, e);
 		return err_wrap(e, "staging release %.12s", m->id);
-	}
-	return 0;
-}
-
-int store_export(struct store *s, const struct store_manifest *m, const char *dest, struct err *e)
-{
-	struct build b = {.store = s, .tree = -1, .export = true};
-	int r;
-
-	if (FS(mkdir(dest, 0700)) < 0)
-		return errno == EEXIST
-			   ? err_set(e, ERR_INPUT,
-				     "'%.300s' is there already; name a new directory", dest)
-			   : err_sys(e, "making '%.300s'", dest);
-	r = build(&b, m, AT_FDCWD, dest, e);
-	util_closep(&b.tree);
-	if (r < 0) {
-		store_remove_tree(AT_FDCWD, dest, NULL);
-		return err_wrap(e, "writing release %.12s to '%.300s'", m->id, dest);
 	}
 	return 0;
 }

@@ -77,8 +77,20 @@ void ship_units_look(struct ship_app *a)
 	}
 }
 
+static bool has_port(const struct ship *s, uint16_t port)
+{
+	struct ship_app *a;
+	struct ship_unit *x;
+
+	LIST_EACH (a, &s->apps, link)
+		LIST_EACH (x, &a->units, link)
+			if (x->port == port)
+				return true;
+	return false;
+}
+
 /* A port of the loopback that nobody has at this moment. */
-static uint16_t free_port(void)
+static uint16_t ask_port(void)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(in);
@@ -90,9 +102,25 @@ static uint16_t free_port(void)
 	return ntohs(in.sin_port);
 }
 
+/* Nor an instance that is about to start, or between two starts. */
+static uint16_t free_port(const struct ship *s)
+{
+	uint16_t port = 0;
+
+	for (int i = 0; i < 100; i++) {
+		port = ask_port();
+		if (!has_port(s, port))
+			break;
+	}
+	return port;
+}
+
+/* A command that names neither gets a port: many programs read $PORT by themselves, and none that was not
+ * written for Upstate reads $UPSTATE_SOCKET. */
 static bool wants_port(const char *run)
 {
-	return strstr(run, "$PORT") || strstr(run, "${PORT");
+	return strstr(run, "$PORT") || strstr(run, "${PORT") ||
+	       !(strstr(run, "$UPSTATE_SOCKET") || strstr(run, "${UPSTATE_SOCKET"));
 }
 
 static void add_string(struct buf *b, const char *s)
@@ -143,6 +171,28 @@ static uint32_t build_env(const struct ship_app *a, const struct rollout_unit *u
 	return n;
 }
 
+/* The shell stays in front of the program, unless told to become it; then the signal that asks for an
+ * orderly end would reach the shell alone, and its end would be taken for the app's. So a single plain
+ * command is told so. What has any other form says `exec` itself where it wants to. */
+static void add_command(struct buf *b, const char *run)
+{
+	static const char *const of_the_shell[] = {".",	   "eval", "exec", "command", "set",   "exit",
+						   "ulimit", "trap", "wait", "umask",	"read",	 "cd",
+						   "{"};
+	size_t blank = strspn(run, " \t");
+	size_t word = strspn(run + blank, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+					  "_./+-$\"'{}");
+	bool plain = word && strchr(" \t", run[blank + word]) &&
+		     !strpbrk(run, ";&|()`\n");
+
+	for (size_t i = 0; i < ARRAY_LEN(of_the_shell); i++)
+		plain &= strlen(of_the_shell[i]) != word ||
+			 memcmp(run + blank, of_the_shell[i], word) != 0;
+	if (plain)
+		buf_adds(b, "exec ");
+	add_string(b, run);
+}
+
 static void order_start(struct ship_app *a, const struct rollout_unit *u, struct ship_unit *x)
 {
 	struct ship *s = a->ship;
@@ -169,13 +219,14 @@ static void order_start(struct ship_app *a, const struct rollout_unit *u, struct
 	m.files_max = (uint32_t)json_integer_value(json_object_get(settings->json, "files_max"));
 	add_string(&tail, "/bin/sh");
 	add_string(&tail, "-c");
-	add_string(&tail, json_string_value(json_object_get(settings->json, "run")));
+	add_command(&tail, json_string_value(json_object_get(settings->json, "run")));
 	m.envc = build_env(a, u, x, settings, &m, &tail);
 	if (tail.failed) {
 		log_error("instance.start", "instance=%s reason=\"run and env are too long together\"",
 			  m.name);
 		return;
 	}
+	x->gone = false;
 	x->ordered_start = msg_send(s->keeper, MSG_START, &m, tail.data, tail.len, NULL, 0);
 }
 
@@ -193,7 +244,7 @@ static void order_stop(struct ship_app *a, const struct rollout_unit *u, struct 
 
 void ship_units_sync(struct ship_app *a)
 {
-	struct ship_unit *x, *tmp;
+	struct ship_unit *x;
 
 	if (!a->ship->synced)
 		return;
@@ -203,9 +254,16 @@ void ship_units_sync(struct ship_app *a)
 		x = ship_unit(a, u->id);
 		if (u->stop && !x->ordered_stop && !x->gone)
 			order_stop(a, u, x);
-		else if (!u->stop && !x->ordered_start)
+		else if (!u->stop && !x->ordered_start && a->ship->loop->now_ms >= x->again_ms)
 			order_start(a, u, x);
 	}
+	ship_units_tidy(a);
+}
+
+void ship_units_tidy(struct ship_app *a)
+{
+	struct ship_unit *x, *tmp;
+
 	LIST_EACH_SAFE (x, tmp, &a->units, link) {
 		bool wanted = false;
 
@@ -225,18 +283,38 @@ void ship_units_prepare(struct ship_app *a)
 		struct ship_unit *x = ship_unit(a, u->id);
 
 		x->version = u->version;
+		x->slot = u->slot;
 		if (is_new && settings &&
 		    wants_port(json_string_value(json_object_get(settings->json, "run"))))
-			x->port = free_port();
+			x->port = free_port(a->ship);
 	}
 }
 
-void ship_unit_forget_orders(struct ship *s)
+const char *ship_probe_error(int error)
 {
-	struct ship_app *a;
-	struct ship_unit *x;
+	static char text[80];
 
-	LIST_EACH (a, &s->apps, link)
-		LIST_EACH (x, &a->units, link)
-			x->ordered_start = x->ordered_stop = false;
+	if (error >= 200 && error < 600) /* what is smaller is an errno */
+		snprintf(text, sizeof(text), "its health path answers %d", error);
+	else if (error)
+		snprintf(text, sizeof(text), "%s", strerror(error));
+	else
+		snprintf(text, sizeof(text), "its probes fail");
+	return text;
+}
+
+void ship_unit_why(const struct ship_app *a, const struct ship_unit *x, char *ret, size_t size)
+{
+	const struct shm_slot *slot = &a->ship->shm->slot[x->shm_slot];
+	const struct ship_settings *settings = ship_settings(a, x->version.settings);
+
+	if (!has_process(x))
+		snprintf(ret, size, "%s", x->why[0] ? x->why : "it has no process");
+	else if (x->seen.state == INSTANCE_STARTING && settings &&
+		 json_is_true(json_object_get(settings->json, "notify")))
+		snprintf(ret, size, "it has not said READY=1");
+	else if (atomic_load(&slot->state) == TARGET_UNKNOWN)
+		snprintf(ret, size, "it was not looked at yet");
+	else
+		snprintf(ret, size, "%s", ship_probe_error(atomic_load(&slot->error)));
 }

@@ -168,7 +168,7 @@ void tell_history(struct call *c, json_t *body)
 {
 	char app[SHIP_NAME], at[64], number[24], hash[STATE_HASH];
 	bool has_app = server_param(c->r, "app", app, sizeof(app));
-	bool has_at = server_param(c->r, "at", at, sizeof(at));
+	bool has_at = server_param(c->r, "at", at, sizeof(at)), has_after;
 	uint32_t limit = 100;
 	uint64_t until = 0, after = 0, seq;
 	CLEANUP(json_decrefp) json_t *o = NULL;
@@ -177,7 +177,8 @@ void tell_history(struct call *c, json_t *body)
 
 	if (server_param(c->r, "limit", number, sizeof(number)))
 		limit = (uint32_t)MIN(strtoul(number, NULL, 10), HISTORY_LIMIT);
-	if (server_param(c->r, "after", number, sizeof(number)))
+	has_after = server_param(c->r, "after", number, sizeof(number));
+	if (has_after)
 		after = strtoull(number, NULL, 10);
 	if (has_at && !clock_parse(at, &until)) {
 		err_set(&e, ERR_INPUT, "'%s' is not a time such as 2026-11-22T03:12:00Z", at);
@@ -186,7 +187,7 @@ void tell_history(struct call *c, json_t *body)
 	}
 	records = json_array();
 	o = json_pack("{s:o}", "records", records);
-	if (state_history_read(c->t->ship->state, has_app ? app : NULL, after, until, limit, !after, collect,
+	if (state_history_read(c->t->ship->state, has_app ? app : NULL, after, until, limit, !has_after, collect,
 			       records, &e) < 0 ||
 	    state_history_head(c->t->ship->state, &seq, hash, &e) < 0) {
 		tell_answer_err(c, &e);

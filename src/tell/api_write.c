@@ -94,6 +94,17 @@ static void accepted(struct call *c, uint64_t change)
 	tell_answer_json(c, 202, json_pack("{s:I}", "change", (json_int_t)change));
 }
 
+/* Said again by a client that did not hear the answer: then it is answered, and nothing is done. */
+static bool again(struct call *c, struct ship_app *a, json_t *body)
+{
+	uint64_t change;
+
+	if (!ship_is_done(a, text_of(body, "key"), &change))
+		return false;
+	accepted(c, change);
+	return true;
+}
+
 void tell_deploy(struct call *c, json_t *body)
 {
 	struct ship *s = c->t->ship;
@@ -105,7 +116,7 @@ void tell_deploy(struct call *c, json_t *body)
 	struct err e;
 	int r;
 
-	if (tell_app(c, &a) < 0)
+	if (tell_app(c, &a) < 0 || again(c, a, body))
 		return;
 	if (!why[0])
 		r = err_set(&e, ERR_INPUT, "a deploy needs a reason: why");
@@ -119,7 +130,9 @@ void tell_deploy(struct call *c, json_t *body)
 		tell_answer_err(c, &e);
 		return;
 	}
+	util_copy(a->order_key, sizeof(a->order_key), text_of(body, "key"));
 	r = ship_deploy(a, &m, text_of(body, "source"), c->who, why, &change, &e);
+	a->order_key[0] = '\0';
 	store_manifest_free(&m);
 	if (r < 0)
 		tell_answer_err(c, &e);
@@ -133,10 +146,14 @@ void tell_rollback(struct call *c, json_t *body)
 	struct ship_app *a;
 	uint64_t change;
 	struct err e;
+	int r;
 
-	if (tell_app(c, &a) < 0)
+	if (tell_app(c, &a) < 0 || again(c, a, body))
 		return;
-	if (ship_rollback(a, release, c->who, text_of(body, "why"), &change, &e) < 0)
+	util_copy(a->order_key, sizeof(a->order_key), text_of(body, "key"));
+	r = ship_rollback(a, release, c->who, text_of(body, "why"), &change, &e);
+	a->order_key[0] = '\0';
+	if (r < 0)
 		tell_answer_err(c, &e);
 	else
 		accepted(c, change);
@@ -147,10 +164,14 @@ void tell_abort(struct call *c, json_t *body)
 	struct ship_app *a;
 	uint64_t change;
 	struct err e;
+	int r;
 
-	if (tell_app(c, &a) < 0)
+	if (tell_app(c, &a) < 0 || again(c, a, body))
 		return;
-	if (ship_abort(a, c->who, text_of(body, "why"), &change, &e) < 0)
+	util_copy(a->order_key, sizeof(a->order_key), text_of(body, "key"));
+	r = ship_abort(a, c->who, text_of(body, "why"), &change, &e);
+	a->order_key[0] = '\0';
+	if (r < 0)
 		tell_answer_err(c, &e);
 	else
 		accepted(c, change);
@@ -166,7 +187,7 @@ static void hold(struct call *c, json_t *body, bool on)
 	if (ship_hold(a, on, c->who, text_of(body, "why"), &e) < 0)
 		tell_answer_err(c, &e);
 	else
-		tell_answer_json(c, 200, json_pack("{s:s, s:b}", "app", a->name, "held", on));
+		tell_answer_applied(c, json_pack("{s:s, s:b}", "app", a->name, "held", on));
 }
 
 void tell_hold(struct call *c, json_t *body)
@@ -189,8 +210,8 @@ static void order(struct call *c, json_t *body, enum target_use use, const char 
 	if (ship_order_target(a, text_of(body, "target"), use, c->who, text_of(body, "why"), &e) < 0)
 		tell_answer_err(c, &e);
 	else
-		tell_answer_json(c, 200, json_pack("{s:s, s:s}", "target", text_of(body, "target"), "use",
-						   name));
+		tell_answer_applied(c, json_pack("{s:s, s:s}", "target", text_of(body, "target"), "use",
+						 name));
 }
 
 void tell_drain(struct call *c, json_t *body)
@@ -221,7 +242,7 @@ static void reloaded(void *arg, json_t *body, const struct err *e)
 	if (e)
 		tell_answer_err_with(c, e, body);
 	else
-		tell_answer_json(c, 200, json_incref(body));
+		tell_answer_applied(c, json_incref(body));
 }
 
 void tell_reload(struct call *c, json_t *body)

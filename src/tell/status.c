@@ -42,20 +42,6 @@ void tell_part_status(struct tell *t, enum part p, struct tell_status_of *ret)
 		set(ret, "good", "runs since %s", since);
 }
 
-/* The errno or HTTP status of the last failed probe, for a person. */
-static const char *probe_error(int error)
-{
-	static char text[80];
-
-	if (error >= 100 && error < 600)
-		snprintf(text, sizeof(text), "its health path answers %d", error);
-	else if (error)
-		snprintf(text, sizeof(text), "%s", strerror(error));
-	else
-		snprintf(text, sizeof(text), "its probes fail");
-	return text;
-}
-
 static void process_status(struct ship_app *a, const struct rollout_unit *u, const char *name,
 			   struct tell_status_of *ret)
 {
@@ -63,7 +49,9 @@ static void process_status(struct ship_app *a, const struct rollout_unit *u, con
 	const struct shm_slot *slot = &a->ship->shm->slot[x->shm_slot];
 	enum target_state state = (enum target_state)atomic_load(&slot->state);
 
-	if (!x->known)
+	if (x->refused)
+		set(ret, "ugly", "%s could not be started: %s; it is tried again", name, x->why);
+	else if (!x->known)
 		set(ret, "unknown", "%s is being started", name);
 	else if (x->seen.state == INSTANCE_WAITING)
 		set(ret, "ugly", "%s %s; it is started again", name, x->seen.reason);
@@ -76,7 +64,7 @@ static void process_status(struct ship_app *a, const struct rollout_unit *u, con
 	else if (state == TARGET_UNKNOWN)
 		set(ret, "unknown", "%s was not looked at yet", name);
 	else
-		set(ret, "ugly", "%s does not serve: %s", name, probe_error(atomic_load(&slot->error)));
+		set(ret, "ugly", "%s does not serve: %s", name, ship_probe_error(atomic_load(&slot->error)));
 }
 
 static int rank(const char *status)
@@ -119,16 +107,18 @@ void tell_target_status(struct ship_app *a, const struct ship_target *x, struct 
 	const struct shm_slot *slot = &a->ship->shm->slot[x->shm_slot];
 	enum target_state state = (enum target_state)atomic_load(&slot->state);
 
-	if (x->problem[0])
+	if (!x->addr_len)
 		set(ret, "ugly", "%s", x->problem);
 	else if (ship_use(a, x->name, USE_SERVE) != USE_SERVE)
 		set(ret, "bad", "it gets no traffic, by order");
+	else if (state == TARGET_UP && x->problem[0])
+		set(ret, "bad", "it serves at its last known address: %s", x->problem);
 	else if (state == TARGET_UP)
 		set(ret, "good", "it serves");
 	else if (state == TARGET_UNKNOWN)
 		set(ret, "unknown", "it was not looked at yet");
 	else
-		set(ret, "ugly", "it does not serve: %s", probe_error(atomic_load(&slot->error)));
+		set(ret, "ugly", "it does not serve: %s", ship_probe_error(atomic_load(&slot->error)));
 }
 
 void tell_app_status_of(struct ship_app *a, struct tell_status_of *ret)

@@ -99,6 +99,43 @@ int tell_app(struct call *c, struct ship_app **ret)
 	return -(int)e.code;
 }
 
+static void answer_applied(struct call *c, bool applied)
+{
+	list_del(&c->in_unapplied);
+	loop_timer_stop(c->t->ship->loop, &c->tail);
+	json_object_set_new(c->answer, "applied", json_boolean(applied));
+	tell_answer_json(c, 200, TAKE(c->answer));
+}
+
+static void not_applied(struct loop_timer *timer)
+{
+	answer_applied(container_of(timer, struct call, tail), false);
+}
+
+void tell_router_rang(struct tell *t)
+{
+	struct call *c, *next;
+
+	LIST_EACH_SAFE (c, next, &t->unapplied, in_unapplied)
+		if (ship_applied(t->ship) >= c->wanted)
+			answer_applied(c, true);
+}
+
+/* Who ordered a hold or a fence goes on to do what must not meet a request any more: so the answer
+ * waits for the router, which takes a new table within milliseconds. */
+void tell_answer_applied(struct call *c, json_t *o)
+{
+	struct tell *t = c->t;
+
+	ship_publish(t->ship);
+	c->answer = o;
+	c->wanted = t->ship->generation;
+	c->tail.on_time = not_applied;
+	loop_timer_set(t->ship->loop, &c->tail, t->ship->loop->now_ms + TELL_APPLIED_MS);
+	list_add_tail(&t->unapplied, &c->in_unapplied);
+	tell_router_rang(t);
+}
+
 static bool matches(const struct route *route, const char *path, struct call *c)
 {
 	const char *p = route->pattern;
@@ -180,6 +217,9 @@ static void gone(struct server_request *r)
 		store_intake_abort(TAKE(c->intake));
 	if (c->tail_fd >= 0)
 		close(c->tail_fd);
+	if (list_linked(&c->in_unapplied))
+		list_del(&c->in_unapplied);
+	json_decref(c->answer);
 	loop_timer_fini(c->t->ship->loop, &c->tail);
 	c->gone = true;
 	if (!c->pending)
@@ -357,6 +397,7 @@ int tell_create(const struct tell_options *o, struct tell **ret, struct err *e)
 	t->ship = o->ship;
 	t->options = *o;
 	list_init(&t->followers);
+	list_init(&t->unapplied);
 	t->status_timer.on_time = look_at_status;
 	if (read_token(t, e) < 0) {
 		free(t);
@@ -428,12 +469,13 @@ static void follow_line(struct call *c, json_t *o)
 	free(text);
 }
 
-void tell_change(struct tell *t, struct ship_app *a, const struct ship_step *step)
+void tell_change(struct tell *t, struct ship_app *a, const struct ship_change *change,
+		 const struct ship_step *step)
 {
 	struct call *c, *tmp;
 
 	LIST_EACH_SAFE (c, tmp, &t->followers, link) {
-		if (c->change != a->change->number)
+		if (c->change != change->number)
 			continue;
 		if (step) {
 			follow_line(c, json_pack("{s:s, s:I}", "step", step->name, "ms",
@@ -442,7 +484,7 @@ void tell_change(struct tell *t, struct ship_app *a, const struct ship_step *ste
 		}
 		list_del(&c->link);
 		t->follower_count--;
-		follow_line(c, ship_change_json(a, a->change));
+		follow_line(c, ship_change_json(a, change));
 		server_end(c->r);
 	}
 	if (!step)

@@ -22,7 +22,10 @@ int tell_create(const struct tell_options *o, struct tell **ret, struct err *e);
 void tell_listen(struct tell *t, int fd, bool local, const char *addr);
 void tell_unlisten(struct tell *t, const char *addr);
 void tell_configured(struct tell *t, const struct conf *c);
-/* A step of the app's change, or (step NULL) its end: to those who follow it, and to the feed. */
-void tell_change(struct tell *t, struct ship_app *a, const struct ship_step *step);
+/* A step of a change of the app, or (step NULL) its end: to those who follow it, and to the feed. */
+void tell_change(struct tell *t, struct ship_app *a, const struct ship_change *change,
+		 const struct ship_step *step);
 /* What statuses are made of may have changed: they are looked at at the end of the turn. */
 void tell_status_changed(struct tell *t);
+/* The router may have taken up a table. */
+void tell_router_rang(struct tell *t);

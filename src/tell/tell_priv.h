@@ -8,6 +8,7 @@
 
 #define TELL_LISTENERS_MAX 16
 #define TELL_FOLLOWERS_MAX 128
+#define TELL_APPLIED_MS 2000 /* how long an order waits for the router */
 #define TELL_BODY_MAX (64u << 20) /* of a manifest; other bodies are small */
 
 struct tell_listener {
@@ -25,6 +26,7 @@ struct tell {
 	uint32_t listener_count;
 	char token[65];
 	struct list followers; /* struct call, by link */
+	struct list unapplied; /* struct call, by in_unapplied */
 	uint32_t follower_count;
 	struct loop_timer status_timer;
 	struct map device_marks; /* device id hash -> hash of the status that was stored last */
@@ -46,6 +48,9 @@ struct call {
 	int tail_fd;
 	struct loop_io child_io; /* output of a child that works for it: "STATUS\n", then JSON */
 	struct buf child_out;
+	struct list in_unapplied; /* answered when the router works by table `wanted` */
+	uint64_t wanted;
+	json_t *answer;
 	bool gone, pending; /* client left; something else will still answer (and then frees) */
 };
 
@@ -58,6 +63,9 @@ struct route {
 };
 
 void tell_answer_json(struct call *c, int status, json_t *o); /* takes o */
+/* The same with 200 and "applied", once the router works by what was just ordered; at the latest in
+ * 2 s, and then that is false. */
+void tell_answer_applied(struct call *c, json_t *o); /* takes o */
 void tell_answer_err(struct call *c, const struct err *e);
 /* Adds "problems" and the like to an error's body. */
 void tell_answer_err_with(struct call *c, const struct err *e, json_t *more);

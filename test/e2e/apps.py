@@ -1,6 +1,6 @@
 """Small apps to deploy: one Python file, no library, one socket."""
 
-# Answers every request with its release and pid. What it does besides is set by files beside it:
+# Answers every request with its release and pid, and /same always alike. What it does besides is set by files beside it:
 # `sick` (health answers 500), `crash` (ends that many seconds after it began to serve), `late` (waits that
 # long before it listens), `slow` (seconds for each answer).
 SERVER = r'''#!/usr/bin/env python3
@@ -22,6 +22,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(float(setting("slow")))
         status = 500 if setting("sick") and self.path == "/up" else 200
         text = f"{setting('VERSION')} {os.environ['UPSTATE_RELEASE']} {os.getpid()} {body.decode()}".encode()
+        if self.path == "/same":
+            text = b"same"
         self.send_response(status)
         self.send_header("content-length", str(len(text)))
         self.end_headers()

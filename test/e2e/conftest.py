@@ -33,6 +33,10 @@ def serve(folder):
     yield start
     for u in running:
         u.stop()
+    for u in running:
+        for word in ("Sanitizer", "runtime error:", "bug: '"):
+            text = u.log.read_text() if u.log.exists() else ""
+            assert word not in text, text
 
 
 @pytest.fixture

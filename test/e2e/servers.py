@@ -30,7 +30,7 @@ const fs = require("fs"), http = require("http"), path = require("path");
 const version = fs.readFileSync(path.join(__dirname, "VERSION"));
 http.createServer((request, response) => {
   response.end(request.url === "/version" ? version : "the same for everyone\\n");
-}).listen(process.env.UPSTATE_SOCKET);
+}).listen(process.env.PORT, "127.0.0.1");
 '''
 
 NGINX = '''
@@ -58,7 +58,7 @@ http {
 # nginx reads no environment: what it has to know is written into its configuration.
 NGINX_START = '''#!/bin/sh
 set -eu
-sed -e "s|@SOCKET@|$UPSTATE_SOCKET|" -e "s|@TMP@|$TMPDIR|" -e "s|@DIR@|$PWD|" nginx.conf.in >"$TMPDIR/nginx.conf"
+sed -e "s|@SOCKET@|$1|" -e "s|@TMP@|$TMPDIR|" -e "s|@DIR@|$PWD|" nginx.conf.in >"$TMPDIR/nginx.conf"
 exec nginx -e stderr -c "$TMPDIR/nginx.conf"
 '''
 
@@ -79,7 +79,7 @@ SERVERS = {
         {"app.py": WSGI}, "stop: INT\n    run: exec uwsgi --plugin python3 --master --processes 2 --need-app "
         "--http-socket $UPSTATE_SOCKET --wsgi-file app.py --callable app"),
     "nginx": (
-        {"nginx.conf.in": NGINX, "start": NGINX_START}, "stop: QUIT\n    run: exec ./start"),
+        {"nginx.conf.in": NGINX, "start": NGINX_START}, "stop: QUIT\n    run: exec ./start $UPSTATE_SOCKET"),
 }
 
 CONFIG = """

@@ -124,13 +124,13 @@ apps:
     drain: 5s
   chat:
     hosts: [chat.localhost]
-    run: ./server.py
+    run: ./server.py $UPSTATE_SOCKET
     health: { path: /up, every: 200ms }
     bake: 100ms
     drain: 700ms
   streams:
     hosts: ["*"]
-    run: ./server.py
+    run: ./server.py $UPSTATE_SOCKET
     health: { path: /up, every: 200ms }
     bake: 100ms
 """

@@ -362,9 +362,8 @@ static void an_app_runs_or_is_elsewhere(void **state)
 	refused("apps: {a: {run: '  '}}\n",
 		"f:1:17: error: run: '  ': there is no command in it\n");
 	warned("apps: {a: {run: ./serve}}\n",
-	       "f:1:12: warning: app 'a': 'run' names neither $UPSTATE_SOCKET nor $PORT; the "
-	       "program must "
-	       "then read one of them itself to know where to listen\n");
+	       "f:1:12: warning: app 'a': 'run' names neither $PORT nor $UPSTATE_SOCKET; the "
+	       "program must then read $PORT itself to know where to listen\n");
 	warned("apps: {a: {run: './serve ${X}'}}\n", "");
 	warned(
 	    "apps: {a: {targets: [127.0.0.1:1], instances: 2}}\n",

@@ -80,11 +80,12 @@ static void on_keeper_end(struct msg_channel *ch, const char *reason)
 	fail_msg("the channel ended: %s", reason);
 }
 
-static void on_change(void *arg, struct ship_app *a, const struct ship_step *step)
+static void on_change(void *arg, struct ship_app *a, const struct ship_change *c,
+		      const struct ship_step *step)
 {
 	if (!step)
-		snprintf(last_end, sizeof(last_end), "%llu %s: %.200s",
-			 (unsigned long long)a->change->number, a->change->outcome, a->change->reason);
+		snprintf(last_end, sizeof(last_end), "%llu %s: %.200s", (unsigned long long)c->number,
+			 c->outcome, c->reason);
 }
 
 static void turns(int n)
@@ -154,6 +155,7 @@ static void end(void)
 	loop_timer_fini(&loop, &ship.retry);
 	LIST_EACH (a, &ship.apps, link) {
 		loop_timer_fini(&loop, &a->wake);
+		loop_timer_fini(&loop, &a->again);
 		LIST_EACH (x, &a->units, link)
 			(void)x;
 	}
@@ -312,7 +314,7 @@ static uint32_t orders_of(enum msg_type type, uint32_t from)
 }
 
 /* From now on (or no more) nothing can be written into the state. */
-static __attribute__((unused)) void disk(bool full)
+static void disk(bool full)
 {
 	const char *sql = full ? "PRAGMA query_only = 1" : "PRAGMA query_only = 0";
 
@@ -330,6 +332,155 @@ static void test_a_release_is_deployed(void **state)
 	assert_int_equal(web()->rollout.current.release, 1);
 	assert_int_equal(orders_of(MSG_START, 0), 2);
 	assert_non_null(strstr(order_of(MSG_START, 0)->env, "UPSTATE_INSTANCE=1\n"));
+}
+
+static void test_a_start_that_the_keeper_refuses_undoes_the_deploy(void **state)
+{
+	uint32_t at = 0, seen;
+
+	deployed("one", &at);
+	seen = order_count;
+	start_deploy("two");
+	assert_int_equal(orders_of(MSG_START, seen), 1);
+	tell(order_of(MSG_START, 2)->id, INSTANCE_GONE, 0, "1024 instances are running, which is the limit");
+	finish(&at);
+	assert_string_equal(last_end, "2 undone: instance web@2/1 ended: 1024 instances are running, which "
+				      "is the limit");
+	assert_int_equal(web()->rollout.unit_count, 2);
+}
+
+static void test_a_start_that_the_keeper_refuses_is_ordered_again_when_there_is_no_way_back(void **state)
+{
+	uint32_t at = 0, seen;
+
+	deployed("one", &at);
+	seen = order_count;
+	tell(web()->rollout.units[0].id, INSTANCE_GONE, 0, "no descriptor left");
+	assert_int_equal(orders_of(MSG_START, seen), 0);
+	wait_until(orders_of(MSG_START, seen) == 1);
+	tell(web()->rollout.units[0].id, INSTANCE_GONE, 0, "no descriptor left");
+	assert_int_equal(ship_unit(web(), web()->rollout.units[0].id)->refused, 2);
+}
+
+static void test_an_undone_deploy_says_what_its_instance_did(void **state)
+{
+	uint32_t at = 0;
+	uint64_t id;
+
+	deployed("one", &at);
+	start_deploy("two");
+	id = order_of(MSG_START, 2)->id;
+	tell(id, INSTANCE_STARTING, 1, "");
+	tell(id, INSTANCE_WAITING, 1, "exited with status 3 after 0.7 s");
+	tell(id, INSTANCE_STARTING, 2, "");
+	tell(id, INSTANCE_WAITING, 2, "exited with status 3 after 0.7 s");
+	finish(&at);
+	assert_string_equal(last_end, "2 undone: instance web@2/1 ended: exited with status 3 after 0.7 s");
+}
+
+static void test_settings_that_nothing_has_are_forgotten(void **state)
+{
+	char text[300];
+	uint32_t at = 0;
+
+	deployed("one", &at);
+	for (int i = 0; i < 12; i++) {
+		snprintf(text, sizeof(text), "apps:\n  web:\n    hosts: ['*']\n    run: ./serve %d\n"
+					     "    instances: 2\n    bake: 0s\n", i);
+		configure(text);
+		turns(3);
+		finish(&at);
+	}
+	assert_int_equal(web()->rollout.current.settings, 13);
+	assert_true(web()->settings_count <= 4);
+}
+
+static uint32_t slots_taken(void)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < SHM_SLOTS; i++)
+		n += shm_get(&shm->slot[i].id) != 0;
+	return n;
+}
+
+static void test_places_in_the_numbers_are_given_back(void **state)
+{
+	static const char other[] = "apps:\n  other:\n    hosts: ['*']\n    targets: [127.0.0.1:1, 127.0.0.1:2]\n";
+	uint32_t at = 0;
+
+	for (int i = 0; i < 5; i++) {
+		deployed(i % 2 ? "one" : "two", &at);
+		end(); /* with the old instances' places not given back yet */
+		begin(config);
+	}
+	configure("apps:\n  web:\n    hosts: [a]\n    run: ./serve --port $PORT\n    instances: 2\n    bake: 0s\n");
+	turns(5);
+	ship_turn(&ship); /* as at each beat */
+	assert_int_equal(slots_taken(), 3);
+	configure(other);
+	wait_until((go_on(&at), web()->rollout.unit_count == 0));
+	configure(other);
+	ship_table_dirty(&ship);
+	turns(5);
+	configure("apps:\n  other:\n    hosts: ['*']\n    targets: [127.0.0.1:1]\n");
+	/* The one that left drains first. */
+	wait_until((turns(1), ship_turn(&ship), slots_taken() == 2));
+}
+
+static void test_an_order_for_an_instance_ends_with_it(void **state)
+{
+	uint32_t at = 0;
+	uint64_t change;
+
+	deployed("one", &at);
+	assert_int_equal(ship_order_target(web(), "web@1/1", USE_FENCE, "someone", "why", &e), 0);
+	deployed("two", &at); /* fenced or not, it drains and ends */
+	assert_int_equal(ship_rollback(web(), NULL, "someone", "why", &change, &e), 0);
+	finish(&at);
+	assert_int_equal(ship_use(web(), "web@1/1", USE_SERVE), USE_SERVE);
+}
+
+static void test_the_way_back_stays_open_whatever_is_tried(void **state)
+{
+	static const char *const names[] = {"b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8"};
+	uint32_t at = 0;
+	uint64_t change;
+
+	deployed("one", &at);
+	deployed("two", &at);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		start_deploy(names[i]);
+		assert_int_equal(ship_abort(web(), "someone", "why", &change, &e), 0);
+		finish(&at);
+	}
+	wait_until(!store_has_tree(ship.store, web()->releases[2].id)); /* it was tidied up */
+	assert_int_equal(ship_rollback(web(), NULL, "someone", "why", &change, &e), 0);
+	finish(&at);
+	assert_int_equal(web()->rollout.current.release, 1);
+}
+
+static void test_names_of_targets_are_looked_up_aside_and_remembered(void **state)
+{
+	static const char text[] = "apps:\n  old:\n    hosts: ['*']\n    targets: ['localhost:9001']\n";
+	CLEANUP(json_decrefp) json_t *last = json_pack("{s:s}", "localhost:9001", "127.0.0.9:9001");
+	struct ship_target *t;
+
+	configure(text);
+	t = ship_find(&ship, "old")->targets;
+	assert_int_equal(t->addr_len, 0);
+	wait_until(t->addr_len);
+	assert_string_equal(t->problem, "");
+	end();
+	begin(text);
+	assert_true(ship_find(&ship, "old")->targets->addr_len != 0);
+	wait_until(ship.lookup.fd < 0);
+	json_object_update(ship.addresses, last);
+	configure(text); /* the last known one, until another is */
+	t = ship_find(&ship, "old")->targets;
+	assert_int_equal(t->addr[7], 9);
+	wait_until(ship.lookup.fd < 0);
+	assert_int_not_equal(t->addr[7], 9);
 }
 
 static void test_long_reasons_in_any_language_do_no_harm(void **state)
@@ -361,11 +512,129 @@ static void test_long_reasons_in_any_language_do_no_harm(void **state)
 	}
 }
 
+/* The outcomes in the history, by change: "1:done 2:superseded " */
+static bool gather_outcomes(void *arg, json_t *record)
+{
+	json_t *data = json_object_get(record, "data");
+	char text[64];
+
+	if (strcmp(json_string_value(json_object_get(record, "kind")), "change.end") == 0) {
+		snprintf(text, sizeof(text), "%lld:%.30s ",
+			 json_integer_value(json_object_get(data, "change")),
+			 json_string_value(json_object_get(data, "outcome")));
+		strcat(arg, text);
+	}
+	return true;
+}
+
+static const char *outcomes(void)
+{
+	static char text[1000];
+
+	text[0] = '\0';
+	assert_int_equal(state_history_read(ship.state, "web", 0, 0, 1000, false, gather_outcomes, text, &e), 0);
+	return text;
+}
+
+static void test_what_cannot_be_saved_is_not_done_but_later(void **state)
+{
+	uint32_t at = 0, seen;
+	uint64_t change;
+
+	deployed("one", &at);
+	start_deploy("two");
+	seen = order_count;
+	disk(true);
+	go_on(&at);
+	assert_int_equal(orders_of(MSG_TABLE, seen), 0);
+	assert_int_equal(web()->rollout.unit_count, 3);
+	assert_true(ship_abort(web(), "someone", "why", &change, &e) < 0);
+	assert_false(web()->rollout.undoing);
+	assert_true(ship_rollback(web(), "1", "someone", "why", &change, &e) < 0);
+	assert_int_equal(web()->change->number, 2);
+	assert_int_equal(web()->change->ended_ms, 0);
+	assert_int_equal(ship_hold(web(), true, "someone", "why", &e), 0); /* is never refused */
+	disk(false);
+	finish(&at);
+	assert_string_equal(outcomes(), "1:done 2:done ");
+	assert_int_equal(web()->releases[1].before, 1);
+	assert_true(web()->held);
+	wait_until(json_array_size(web()->unsaved) == 0);
+	assert_int_equal(web()->change->step_count, web()->change->told);
+}
+
+static void test_settings_whose_beginning_cannot_be_saved_begin_later(void **state)
+{
+	uint32_t at = 0;
+
+	deployed("one", &at);
+	disk(true);
+	configure("apps:\n  web:\n    hosts: ['*']\n    run: ./serve again\n    instances: 2\n    bake: 0s\n");
+	turns(3);
+	assert_int_equal(web()->rollout.phase, ROLLOUT_IDLE);
+	disk(false);
+	wait_until(web()->rollout.phase != ROLLOUT_IDLE);
+	finish(&at);
+	assert_string_equal(outcomes(), "1:done 2:done ");
+	assert_int_equal(web()->rollout.current.settings, 2);
+	assert_int_equal(web()->settings_count, 2);
+}
+
+static void test_a_rollback_in_the_middle_of_a_deploy_goes_where_it_was_told(void **state)
+{
+	uint32_t at = 0;
+	uint64_t change;
+
+	deployed("one", &at);
+	deployed("two", &at);
+	assert_int_equal(try_deploy("three", "a test", &change), 0); /* its files come in place */
+	assert_int_equal(ship_rollback(web(), "web@1", "someone", "why", &change, &e), 0);
+	finish(&at);
+	wait_until(web()->stage_pipe < 0);
+	assert_int_equal(web()->rollout.current.release, 1);
+	start_deploy("four"); /* it runs */
+	assert_int_equal(ship_rollback(web(), "2", "someone", "why", &change, &e), 0);
+	finish(&at);
+	assert_int_equal(web()->rollout.current.release, 2);
+	assert_string_equal(outcomes(), "1:done 2:done 3:superseded 4:done 5:superseded 6:done ");
+}
+
+static void test_an_abort_while_files_come_in_place_is_for_good(void **state)
+{
+	uint64_t change;
+	uint32_t at = 0;
+
+	deployed("one", &at);
+	assert_int_equal(try_deploy("two", "a test", &change), 0);
+	assert_int_equal(ship_abort(web(), "someone", "no", &change, &e), 0);
+	/* The controller dies before the child is seen to end. */
+	web()->stage_pipe = (close(web()->stage_pipe), -1);
+	loop_child_del(&loop, &web()->stage_child);
+	end();
+	begin(config);
+	turns(20);
+	assert_int_equal(web()->stage_pipe, -1);
+	assert_string_equal(outcomes(), "1:done 2:undone ");
+	assert_string_equal(web()->change->reason, "aborted by someone: no");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(test_a_release_is_deployed),
+		T(test_what_cannot_be_saved_is_not_done_but_later),
+		T(test_settings_whose_beginning_cannot_be_saved_begin_later),
+		T(test_a_rollback_in_the_middle_of_a_deploy_goes_where_it_was_told),
+		T(test_an_abort_while_files_come_in_place_is_for_good),
+		T(test_a_start_that_the_keeper_refuses_undoes_the_deploy),
+		T(test_a_start_that_the_keeper_refuses_is_ordered_again_when_there_is_no_way_back),
+		T(test_an_undone_deploy_says_what_its_instance_did),
+		T(test_settings_that_nothing_has_are_forgotten),
+		T(test_places_in_the_numbers_are_given_back),
+		T(test_an_order_for_an_instance_ends_with_it),
+		T(test_the_way_back_stays_open_whatever_is_tried),
+		T(test_names_of_targets_are_looked_up_aside_and_remembered),
 		T(test_long_reasons_in_any_language_do_no_harm),
 	};
 

@@ -453,21 +453,6 @@ static void a_sweep_removes_the_litter_of_dead_processes_only(void **state)
 	assert_int_equal(sh("test -e store/trees/.%s.%d", m1.id, getpid()), 0);
 }
 
-static void a_release_can_be_written_for_a_person(void **state)
-{
-	assert_int_equal(deploy(s, "v1", &m1), 0);
-	assert_int_equal(store_export(s, &m1, "out", &e), 0);
-	assert_int_equal(
-	    sh("diff -r v1 out && echo more >>out/a && test $(stat -c %%a out/bin/run) = 755"), 0);
-	assert_int_equal(store_verify(s, &m1, &e), 0);
-	assert_said(store_export(s, &m1, "out", &e), ERR_INPUT, "'out' is there already");
-	assert_int_equal(sh("grep -q more out/a"), 0);
-	assert_said(store_export(s, &m1, "no/where", &e), ERR_SYS, "No such file");
-	assert_said(store_export(s, &m2, "out2", &e), ERR_NOT_FOUND,
-		    "content of 'a' is not in the store");
-	assert_int_not_equal(access("out2", F_OK), 0);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -495,7 +480,6 @@ int main(void)
 		TEST(only_an_id_names_a_release),
 		TEST(what_a_crash_left_is_removed_at_the_next_start),
 		TEST(a_sweep_removes_the_litter_of_dead_processes_only),
-		TEST(a_release_can_be_written_for_a_person),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

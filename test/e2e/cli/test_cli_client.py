@@ -162,6 +162,7 @@ def test_deploy_sends_what_is_lacking_and_ends_with_the_receipt(world):
         sent[name + x], body = body[:int(size)], body[int(size):]
     assert sent == {sha(b"hello") + "x": b"hello", sha(big) + "-": big, sha(b"") + "-": b""}
     order = json.loads(world.asked("POST", "/v1/apps/shop/deploy")[0])
+    assert len(order.pop("key")) == 32  # of this order: sent again, it would be carried out once
     assert order == {"why": "first", "release": sha(manifest), "source": folder}
 
 
@@ -330,6 +331,7 @@ def test_rollback_and_abort_follow_to_the_end(world):
     assert world.run("rollback", "shop", "shop@1", "--why", "w").returncode == 0
     assert world.run("rollback", "shop", "--why", "w").stdout == STEPS + RECEIPT
     asked = [json.loads(b) for b in world.asked("POST", "/v1/apps/shop/rollback")]
+    assert len({order.pop("key") for order in asked}) == 2
     assert asked == [{"why": "w", "release": "shop@1"}, {"why": "w", "release": None}]
     assert world.run("abort", "shop").returncode == 0  # undone is what was asked for
 
@@ -432,11 +434,11 @@ def test_history_tells_who_and_why(world):
         dict(r, time="2026-11-22T01:00:00.000Z", prev="", hash="") for r in records]})
     r = world.run("history", "shop", "--limit", "5")
     assert r.stdout == (
-        "SEQ  TIME (UTC)           KIND    APP   WHO  WHAT\n"
-        "2    2026-11-22 01:00:00  hold    shop  bob  \"the disk is being replaced\"\n"
-        "3    2026-11-22 01:00:00  deploy  shop  ann  shop@1 -> shop@2: done in 2.4 s, 0 of 1,532 requests failed;"
+        "CHANGE  TIME (UTC)           KIND    APP   WHO  WHAT\n"
+        "-       2026-11-22 01:00:00  hold    shop  bob  \"the disk is being replaced\"\n"
+        "7       2026-11-22 01:00:00  deploy  shop  ann  shop@1 -> shop@2: done in 2.4 s, 0 of 1,532 requests failed;"
         " \"new logo\"\n"
-        "4    2026-11-22 01:00:00  deploy  shop  ann  shop@1 -> shop@3: running; \"a typo\"\n")
+        "8       2026-11-22 01:00:00  deploy  shop  ann  shop@1 -> shop@3: running; \"a typo\"\n")
     assert world.server.asked[0][1] == "/v1/history?limit=5&app=shop"
     assert world.run("history", "--limit", "0").returncode == 2
     assert world.run("history", "--at", "yesterday").returncode == 2
