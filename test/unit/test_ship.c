@@ -221,6 +221,7 @@ static int try_deploy(const char *content, const char *why, uint64_t *change)
 	uint64_t objects;
 	int n, r;
 
+	ensure(content);
 	ship.upload_ms = loop.now_ms; /* as the API does when somebody asks what to send */
 	ship_prune_stop(&ship);
 	sha256(content, hash);
