@@ -63,8 +63,8 @@ static void add_app(struct show_table *t, const json_t *app)
 	show_cell(t, "%s", a);
 	show_cell(t, "%s", show_count(field_count(app, "requests"), a));
 	show_cell(t, "%s", show_count(field_count(app, "failed"), b));
-	show_cell(t, "%s", show_ms(field_real(app, "p50_ms"), a));
-	show_cell(t, "%s", show_ms(field_real(app, "p99_ms"), b));
+	show_cell(t, "%s", field_count(app, "requests") ? show_ms(field_real(app, "p50_ms"), a) : "-");
+	show_cell(t, "%s", field_count(app, "requests") ? show_ms(field_real(app, "p99_ms"), b) : "-");
 	add_remarks(app, &remarks);
 	show_cell(t, "%s", buf_str(&remarks));
 }

@@ -185,7 +185,10 @@ static void look_at_listeners(struct control *c)
 
 		if (!l->wanted || l->state != LISTENER_FAILED)
 			continue;
-		err_set(&e, ERR_INPUT, "cannot listen on %s: %s", l->ask.addr, l->reason);
+		err_set(&e, ERR_INPUT,
+			"cannot listen: %s; 'listen' and 'admin.http' in the configuration "
+			"choose other addresses",
+			l->reason);
 		if (c->conf)
 			want_all(c, c->conf, &(struct err){0});
 		else

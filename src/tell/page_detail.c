@@ -91,7 +91,7 @@ static void steps_section(struct buf *b, const json_t *steps)
 	if (json_array_size(steps) == 0)
 		return;
 	buf_adds(b, "<section><h2>Steps</h2><div class=\"t\"><table>"
-		    "<tr><th>at<th class=\"n\">took<th>step</tr>\n");
+		    "<tr><th>at<th class=\"n\">after<th>step</tr>\n");
 	json_array_foreach (steps, i, s) {
 		if (i == PAGE_ROWS_MAX)
 			break;

@@ -174,7 +174,7 @@ static void app_state(struct buf *b, const json_t *app)
 		buf_adds(b, "release ");
 		text_html(b, current);
 	} else if (json_array_size(json_object_get(app, "targets")) == 0) {
-		buf_adds(b, "nothing was deployed yet");
+		buf_adds(b, "no release");
 	} else {
 		buf_adds(b, "servers that Upstate does not run");
 	}

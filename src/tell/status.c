@@ -137,11 +137,13 @@ void tell_app_status_of(struct ship_app *a, struct tell_status_of *ret)
 		unknown += strcmp(s.status, "unknown") == 0;
 	}
 	if (a->conf && a->conf->run && !a->rollout.current.release && !good)
-		set(ret, "unknown", "nothing was deployed yet");
+		set(ret, "unknown", "nothing was deployed yet: upstate deploy %s DIR", a->name);
 	else if (a->held)
 		set(ret, "bad", "requests are held, by order");
+	else if (good == of && of == 1)
+		set(ret, "good", "serves");
 	else if (good == of)
-		set(ret, "good", "all %u %s", of, of == 1 ? "serves" : "serve");
+		set(ret, "good", "all %u serve", of);
 	else if (good)
 		set(ret, "bad", "%u of %u serve", good, of);
 	else if (unknown)

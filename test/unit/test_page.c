@@ -121,7 +121,7 @@ static void an_app_shows_its_state_figures_and_instances(void **unused)
 
 	page_status(status, NULL, now(), &b);
 	expect(&b, "string(//section[1]/p)",
-	       "nothing was deployed yet \xc2\xb7 phase switch \xc2\xb7 change 43 \xc2\xb7 "
+	       "no release \xc2\xb7 phase switch \xc2\xb7 change 43 \xc2\xb7 "
 	       "its requests are held");
 	expect(&b, "//section[1]//tr[2]/td[1]/a/@href", "/devices/book/1");
 	expect(&b, "//section[1]//tr[2]/td[2]/span/@class", "w ugly");
