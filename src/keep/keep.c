@@ -19,12 +19,15 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "keep/keep_priv.h"
 #include "wire/ring.h"
 #include "wire/shm.h"
 
+#define LOCK_RETRY_MS 20L
+#define LOCK_TRIES 100
 #define KEEP_THREADS_DEFAULT_MAX 8
 #define KEEP_READY_LOOK_MS 10
 #define KEEP_STRANGERS_MAX 1000 /* reaped in one go */
@@ -255,6 +258,33 @@ static int open_state(struct keeper *k, const struct keep_options *o, struct err
 	return 0;
 }
 
+/* Who wrote that it has the lock; text gets its pid as it stands there. */
+static bool holder_lives(int fd, char *text, size_t size)
+{
+	ssize_t n = pread(fd, text, size - 1, 0);
+	pid_t pid;
+
+	text[MAX(n, 0)] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	pid = (pid_t)strtol(text, NULL, 10);
+	return pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH;
+}
+
+/* What a keeper that was killed had just forked has its lock too, until it dies of that. */
+static bool try_lock(int fd, char *text, size_t size)
+{
+	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (errno != EWOULDBLOCK)
+			return false;
+		if (holder_lives(fd, text, size) || i == LOCK_TRIES) {
+			errno = EWOULDBLOCK;
+			return false;
+		}
+		nanosleep(&(struct timespec){.tv_nsec = LOCK_RETRY_MS * 1000000}, NULL);
+	}
+	return true;
+}
+
 static int take_lock(struct keeper *k, struct err *e)
 {
 	char path[4200], text[24] = "";
@@ -264,12 +294,9 @@ static int take_lock(struct keeper *k, struct err *e)
 	k->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (k->lock_fd < 0)
 		return err_sys(e, "'%s'", path);
-	if (flock(k->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	if (!try_lock(k->lock_fd, text, sizeof(text))) {
 		if (errno != EWOULDBLOCK)
 			return err_sys(e, "locking '%s'", path);
-		n = read(k->lock_fd, text, sizeof(text) - 1);
-		text[MAX(n, 0)] = '\0';
-		text[strcspn(text, "\n")] = '\0';
 		return err_set(e, ERR_REFUSED,
 			       "another serve (pid %s) works on '%s'; end that one, "
 			       "or take another --state",

@@ -95,10 +95,10 @@ def test_a_port_in_use_at_a_reload_changes_nothing(serve, tree):
         taken = s.getsockname()[1]
         u.configure(apps.CONFIG.replace('[ { http: "127.0.0.1:{port}" } ]',
                                         '[ { http: "127.0.0.1:{port}" }, { http: "127.0.0.1:%d" } ]' % taken))
-        done = u.cli("reload", ok=False)
-        assert done.returncode != 0 and str(os.getpid()) in done.stderr, done.stderr
+        # Until the one that the change of the file began is over, an order is refused.
+        wait_for(lambda: str(os.getpid()) in u.cli("reload", ok=False).stderr, "it says who has the port")
         assert u.get("/")[0] == 200
-    u.cli("reload")
+    wait_for(lambda: u.cli("reload", ok=False).returncode == 0, "it is taken")
     wait_for(lambda: u.get("/", port=taken)[0] == 200, "it serves there too")
 
 
