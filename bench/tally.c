@@ -73,6 +73,8 @@ void tally_settle(struct tally *t, enum outcome o, enum method m, uint64_t took_
 
 void tally_version(struct tally *t, const char *name, size_t len)
 {
+	if (!len) /* --plain looks at no version */
+		return;
 	len = MIN(len, sizeof(t->versions[0].name) - 1);
 	for (int i = 0; i < TALLY_VERSIONS; i++) {
 		if (!t->versions[i].count)

@@ -169,13 +169,31 @@ void client_next(struct client *c, enum client_after after)
 		client_again(c);
 }
 
+/* Who sends a head in pieces may be one of thousands that never send the last: what is there moves
+ * into a small buffer while the rest is waited for. */
+static void shrink(struct client *c)
+{
+	struct buffer *b = c->conn.in, *less;
+
+	if (c->state != CLIENT_HEAD || !b || b->cap <= BUFFER_SMALL || b->len > BUFFER_SMALL / 2)
+		return;
+	less = buffer_get(c->conn.t, BUFFER_SMALL);
+	if (!less)
+		return;
+	memcpy(less->data, b->data + b->at, b->len);
+	less->len = b->len;
+	buffer_put(c->conn.t, &c->conn.in);
+	c->conn.in = less;
+}
+
 /* Makes room for a head that is longer than a buffer. False: the client is gone. */
 static bool make_room(struct client *c)
 {
 	struct buffer *b = c->conn.in, *more;
 	uint32_t want = MIN(c->conn.t->table->limits.header_bytes + 16, BUFFER_MOST);
 
-	if (b->at + b->len < b->cap)
+
+	if (b->at + b->len < b->cap || b->cap < BUFFER_LARGE) /* reading makes it larger */
 		return true;
 	if (b->at) {
 		memmove(b->data, b->data + b->at, b->len);
@@ -254,6 +272,7 @@ void client_process(struct client *c)
 		if (n == -EAGAIN) {
 			if (c->conn.in && !c->conn.in->len)
 				buffer_put(c->conn.t, &c->conn.in);
+			shrink(c);
 			return;
 		}
 		client_close(c); /* it ended, or there is no memory for it */

@@ -49,6 +49,19 @@ void conn_note(struct conn *c, uint32_t events)
 		c->half_closed = c->broken = true;
 }
 
+/* In place of a small buffer that is empty or full; on no memory, the small one stays. */
+static struct buffer *larger(struct conn *c)
+{
+	struct buffer *b = c->in, *more = buffer_get(c->t, BUFFER_LARGE);
+
+	if (!more)
+		return b;
+	memcpy(more->data, b->data + b->at, b->len);
+	more->len = b->len;
+	buffer_put(c->t, &c->in);
+	return c->in = more;
+}
+
 int conn_read(struct conn *c)
 {
 	struct buffer *b = c->in;
@@ -60,6 +73,8 @@ int conn_read(struct conn *c)
 		if (!b)
 			return -ENOMEM;
 	}
+	if (b->cap < BUFFER_LARGE && (!b->len || b->at + b->len == b->cap))
+		b = larger(c);
 	if (b->len == 0) {
 		b->at = 0;
 	} else if (b->at && b->at + b->len == b->cap) {

@@ -127,7 +127,8 @@ void count_end(struct exchange *x)
 			if (x->wait_us > SLOW_WAIT_US)
 				shm_add(&n->slowed, 1);
 		}
-		if (x->status && x->end != ACCESS_OWN)
+		/* What was cut is counted as that: a receipt must not call it answered too. */
+		if (x->status && x->end != ACCESS_OWN && x->end != ACCESS_CUT)
 			count_answer(x, n, us), count_answer(x, x->answer_n, us);
 		if (x->upgraded)
 			shm_sub(&n->tunnels, 1), shm_sub(&x->answer_n->tunnels, 1);

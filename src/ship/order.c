@@ -75,6 +75,7 @@ int ship_deploy(struct ship_app *a, const struct store_manifest *m, const char *
 		return err_set(e, ERR_REFUSED, "the files of change %llu of app '%s', which ended, are "
 					       "still in the making: try again",
 			       (unsigned long long)a->stage_change, a->name);
+	ship_prune_stop(s);
 	if (store_room(s->store, 0, e) < 0)
 		return err_wrap(e, "deploys are refused (rollback, abort and hold still work)");
 	want = util_alloc(m->len * sizeof(*want));
@@ -145,6 +146,7 @@ int ship_rollback(struct ship_app *a, const char *release, const char *who, cons
 		return ship_abort(a, who, why, ret_change, e);
 	if (release ? ship_release_parse(a, release, &to, e) < 0 : release_before(a, &to, e) < 0)
 		return -(int)e->code;
+	ship_prune_stop(s);
 	if (!store_has_tree(s->store, to->id))
 		return err_set(e, ERR_NOT_FOUND,
 			       "the files of %s@%u are no longer kept (keep: %u); deploy it anew", a->name,

@@ -97,7 +97,8 @@ int ship_open(struct ship *s, struct err *e)
 		return -(int)e->code;
 	s->next_unit = (uint64_t)next_unit;
 	s->next_change = (uint64_t)next_change;
-	s->generation = MAX((uint64_t)generation, ship_applied(s));
+	s->saved_generation = (uint64_t)generation;
+	s->generation = MAX(s->saved_generation, ship_applied(s));
 	if (state_each(s->state, "app/", load_app, &l, e) < 0 || l.r < 0)
 		return -(int)e->code;
 	if (new_world(s, (uint64_t)world)) {
@@ -149,25 +150,41 @@ int ship_find_or_list(struct ship *s, const char *name, struct ship_app **ret, s
 		       known[0] ? known : "none is configured");
 }
 
-/* Does the router treat the app differently under the new configuration? Compared by what reaches
- * it; a difference too many in this list only makes the answer longer. */
+static bool texts_differ(const char *x, const char *y)
+{
+	return !x != !y || (x && strcmp(x, y) != 0);
+}
+
+static bool lists_differ(const struct conf_text_list *x, const struct conf_text_list *y)
+{
+	if (x->len != y->len)
+		return true;
+	for (uint32_t i = 0; i < x->len; i++)
+		if (strcmp(x->items[i], y->items[i]) != 0)
+			return true;
+	return false;
+}
+
+/* Is anything in the configuration of an app another than before? What is neither text nor list is
+ * compared as bytes, so that a new key cannot be forgotten here. */
 static bool differs(const struct conf_app *x, const struct conf_app *y)
 {
-	if (!x || !y || x->hosts.len != y->hosts.len || x->paths.len != y->paths.len ||
-	    x->targets.len != y->targets.len || x->instances != y->instances || !x->run != !y->run ||
-	    (x->run && strcmp(x->run, y->run) != 0))
+	struct conf_app rest[2];
+
+	if (!x || !y || lists_differ(&x->hosts, &y->hosts) || lists_differ(&x->paths, &y->paths) ||
+	    lists_differ(&x->env, &y->env) || lists_differ(&x->targets, &y->targets) ||
+	    texts_differ(x->run, y->run) || texts_differ(x->data, y->data) ||
+	    texts_differ(x->stop, y->stop) || texts_differ(x->health_path, y->health_path))
 		return true;
-	for (uint32_t i = 0; i < x->hosts.len; i++)
-		if (strcmp(x->hosts.items[i], y->hosts.items[i]) != 0)
-			return true;
-	for (uint32_t i = 0; i < x->targets.len; i++)
-		if (strcmp(x->targets.items[i], y->targets.items[i]) != 0)
-			return true;
-	for (uint32_t i = 0; i < x->paths.len; i++)
-		if (strcmp(x->paths.items[i], y->paths.items[i]) != 0)
-			return true;
-	return x->env.len != y->env.len || x->hold_wait_ms != y->hold_wait_ms ||
-	       x->drain_ms != y->drain_ms || x->target_limit != y->target_limit;
+	memcpy(&rest[0], x, sizeof(*x));
+	memcpy(&rest[1], y, sizeof(*y));
+	for (int i = 0; i < 2; i++) {
+		struct conf_app *r = &rest[i];
+
+		r->hosts = r->paths = r->env = r->targets = (struct conf_text_list){0};
+		r->name = r->run = r->data = r->stop = r->health_path = NULL;
+	}
+	return memcmp(&rest[0], &rest[1], sizeof(rest[0])) != 0;
 }
 
 /* An app that is not configured and runs nothing has no place in the numbers. */
@@ -222,6 +239,18 @@ int ship_configure(struct ship *s, const struct conf *c, json_t *ret_changed, st
 	return 0;
 }
 
+/* A controller that died between saving that a release bakes and sending the table in which it serves
+ * left nothing that baked: its time begins now. */
+static void bake_anew(struct ship *s, struct ship_app *a)
+{
+	struct rollout_rules rules;
+
+	if (a->rollout.phase != ROLLOUT_BAKE || ship_applied(s) > s->saved_generation)
+		return;
+	ship_rules(a, &rules);
+	a->rollout.bake_until_ms = MAX(a->rollout.bake_until_ms, s->loop->now_ms + rules.bake_ms);
+}
+
 /* Instances that no app knows of (their record was lost) are ended. */
 void ship_synced(struct ship *s)
 {
@@ -230,6 +259,7 @@ void ship_synced(struct ship *s)
 	s->synced = true;
 	ship_slots_reclaim(s);
 	LIST_EACH (a, &s->apps, link) {
+		bake_anew(s, a);
 		ship_units_sync(a);
 		if (a->change && a->change->staging && !a->change->ended_ms && a->stage_pipe < 0) {
 			struct err e;

@@ -181,6 +181,7 @@ struct ship {
 	uint32_t slot_hint;
 	struct list leaving; /* slots to be freed once no table has them: struct slot_leaving */
 	uint64_t generation, next_unit, next_change;
+	uint64_t saved_generation; /* as loaded: the newest table when state was last saved */
 	uint64_t world; /* of the keeper for which the state was made: saved */
 	uint64_t upload_ms; /* when somebody last sent files, or was told which to send */
 	struct map published_use; /* of targets that Upstate does not run */
@@ -190,6 +191,7 @@ struct ship {
 	bool table_dirty;
 	bool synced;  /* the keeper has told all */
 	bool resumed; /* it is the same keeper as when the state was saved */
+	struct loop_child prune_child; /* removes files; one at a time */
 	struct loop_timer turn;	   /* end of this turn: steps, then a table */
 	struct loop_timer retry;   /* something could not be saved */
 	struct msg_part parts[PART_COUNT];
@@ -322,3 +324,5 @@ void ship_stage_stop(struct ship_app *a); /* nobody wants its outcome any more *
 /* Ends a change that is in hand but not (or not yet) a rollout. */
 void ship_change_fail(struct ship_app *a, const char *outcome, const char *reason);
 void ship_prune(struct ship_app *a);
+/* Files are about to be counted on: nothing is removed from here on until the next change is over. */
+void ship_prune_stop(struct ship *s);

@@ -79,6 +79,7 @@ int ship_stage_begin(struct ship_app *a, struct err *e)
 	pid_t pid;
 
 	ensure(release && a->stage_pipe < 0);
+	ship_prune_stop(a->ship); /* it decided before it knew of this */
 	if (state_text_get(a->ship->state, release->id, &text, e) < 0 ||
 	    store_manifest_parse(text.data, text.len, &m, e) < 0)
 		return err_wrap(e, "reading the manifest of %s@%u", a->name, release->number);
@@ -94,6 +95,7 @@ int ship_stage_begin(struct ship_app *a, struct err *e)
 	if (pid < 0 || loop_child_add(a->ship->loop, &a->stage_child, pid) < 0) {
 		err_sys(e, "starting a process to put files in place");
 		close(fds[0]);
+		a->stage_child.pid = 0;
 		if (pid > 0 && kill(pid, SIGKILL) == 0)
 			waitpid(pid, NULL, 0);
 		return -(int)e->code;
@@ -146,7 +148,37 @@ static bool needed(struct ship *s, const char *id)
 	return false;
 }
 
-/* Removing files is nobody's hurry: a child does it, and its failure only costs disk. */
+static void pruned(struct loop_child *child, int status)
+{
+}
+
+void ship_prune_stop(struct ship *s)
+{
+	if (!s->prune_child.pid)
+		return;
+	/* What is removed already is no release any more; the next one goes on. */
+	kill(s->prune_child.pid, SIGKILL);
+	waitpid(s->prune_child.pid, NULL, 0);
+	loop_child_del(s->loop, &s->prune_child);
+}
+
+static void prune_in_child(struct ship_app *a, bool sweep)
+{
+	struct store *store = a->ship->store;
+	uint64_t freed = 0;
+	struct err e;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (uint32_t i = 0; i < a->release_count; i++)
+		if (store_has_tree(store, a->releases[i].id) && !needed(a->ship, a->releases[i].id))
+			store_drop_tree(store, a->releases[i].id, &e);
+	if (sweep)
+		store_sweep(store, &freed, &e);
+	_exit(0);
+}
+
+/* Removing files is nobody's hurry: a child does it, and its failure only costs disk; the next change
+ * of the app tries again. */
 void ship_prune(struct ship_app *a)
 {
 	struct ship *s = a->ship;
@@ -154,27 +186,23 @@ void ship_prune(struct ship_app *a)
 	struct ship_app *o;
 	pid_t pid;
 
+	if (s->prune_child.pid)
+		return;
 	LIST_EACH (o, &s->apps, link)
 		sweep &= o->stage_pipe < 0;
-	for (uint32_t i = 0; i < a->release_count; i++)
-		any |= store_has_tree(s->store, a->releases[i].id) && !needed(s, a->releases[i].id);
+	for (uint32_t i = 0; i < a->release_count && !any; i++)
+		any = store_has_tree(s->store, a->releases[i].id) && !needed(s, a->releases[i].id);
 	if (!any)
 		return;
 	pid = fork();
-	if (pid == 0) {
-		uint64_t freed = 0;
-		struct err e;
-
-		/* A grandchild: nobody has to wait for it. */
-		if (fork() != 0)
-			_exit(0);
-		for (uint32_t i = 0; i < a->release_count; i++)
-			if (store_has_tree(s->store, a->releases[i].id) && !needed(s, a->releases[i].id))
-				store_drop_tree(s->store, a->releases[i].id, &e);
-		if (sweep)
-			store_sweep(s->store, &freed, &e);
-		_exit(0);
+	if (pid == 0)
+		prune_in_child(a, sweep);
+	s->prune_child.on_exit = pruned;
+	if (pid < 0 || loop_child_add(s->loop, &s->prune_child, pid) < 0) {
+		log_warn("prune", "reason=\"%s\"", strerror(errno));
+		s->prune_child.pid = 0; /* by which it is known to run */
+		if (pid > 0 && kill(pid, SIGKILL) == 0)
+			waitpid(pid, NULL, 0);
+		return;
 	}
-	if (pid > 0)
-		waitpid(pid, NULL, 0); /* it ends at once */
 }

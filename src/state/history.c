@@ -95,6 +95,16 @@ static int insert(struct state *s, uint64_t wall_ms, const char *kind, const cha
 	return r;
 }
 
+/* Where the end of a change stands: pages and people ask for it by its number. */
+static int note_change(struct state *s, json_int_t number, uint64_t seq, struct err *e)
+{
+	sqlite3_stmt *q = state_sql(s, SQL_CHANGE_SET);
+
+	sqlite3_bind_int64(q, 1, number);
+	sqlite3_bind_int64(q, 2, (sqlite3_int64)seq);
+	return state_run(s, q, e);
+}
+
 int state_history_add(struct state *s, uint64_t wall_ms, const char *kind, const char *app,
 		      json_t *data, uint64_t *ret_seq, struct err *e)
 {
@@ -109,6 +119,8 @@ int state_history_add(struct state *s, uint64_t wall_ms, const char *kind, const
 	if (r < 0)
 		return r;
 	r = insert(s, MIN(wall_ms, TIME_MAX_MS), kind, app, data, &seq, e);
+	if (r == 0 && strcmp(kind, "change.end") == 0)
+		r = note_change(s, json_integer_value(json_object_get(data, "change")), seq, e);
 	r = state_write_end(s, r, e);
 	if (r == 0 && ret_seq)
 		*ret_seq = seq;
@@ -208,6 +220,21 @@ int state_history_read(struct state *s, const char *app, uint64_t after, uint64_
 			break;
 	}
 	return r < 0 ? r : 0;
+}
+
+int state_history_change(struct state *s, uint64_t change, uint64_t *ret_seq, struct err *e)
+{
+	sqlite3_stmt *q = state_sql(s, SQL_CHANGE_GET);
+	int r;
+
+	*ret_seq = 0;
+	sqlite3_bind_int64(q, 1, (sqlite3_int64)MIN(change, (uint64_t)INT64_MAX));
+	r = state_row(s, q, e);
+	if (r != 1)
+		return r;
+	*ret_seq = (uint64_t)sqlite3_column_int64(q, 0);
+	sqlite3_reset(q);
+	return 0;
 }
 
 /* --- the chain --- */

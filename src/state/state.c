@@ -43,6 +43,7 @@ static const char schema[] =
 	"CREATE TABLE history(seq INTEGER PRIMARY KEY CHECK(seq > 0), time INTEGER NOT NULL, "
 	"kind TEXT NOT NULL, app TEXT NOT NULL, record TEXT NOT NULL, hash TEXT NOT NULL) STRICT;"
 	"CREATE INDEX history_app ON history(app, seq);"
+	"CREATE TABLE change(number INTEGER PRIMARY KEY, seq INTEGER NOT NULL) STRICT;"
 	"CREATE TRIGGER history_next BEFORE INSERT ON history "
 	"WHEN NEW.seq <> (SELECT coalesce(max(seq), 0) + 1 FROM history) "
 	"BEGIN SELECT RAISE(ABORT, 'history has no gaps'); END;"

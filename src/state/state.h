@@ -69,6 +69,9 @@ int state_history_add(struct state *s, uint64_t wall_ms, const char *kind, const
 int state_history_read(struct state *s, const char *app, uint64_t after, uint64_t until_ms,
 		       uint32_t limit, bool newest, bool (*each)(void *arg, json_t *record),
 		       void *arg, struct err *e);
+/* The number of the newest "change.end" record whose data has this "change"; 0 when there is none. It
+ * is looked up, not searched for. */
+int state_history_change(struct state *s, uint64_t change, uint64_t *ret_seq, struct err *e);
 /* The newest record's number and hash; 0 and 64 zeros when there is none. */
 int state_history_head(struct state *s, uint64_t *ret_seq, char ret_hash[STATE_HASH],
 		       struct err *e);

@@ -34,6 +34,8 @@
 			"WHERE seq > ?1 AND time <= ?2 ORDER BY seq DESC LIMIT ?4)")               \
 	X(HISTORY_FROM_APP, "SELECT min(seq) FROM (SELECT seq FROM history WHERE app = ?3 "        \
 			    "AND seq > ?1 AND time <= ?2 ORDER BY seq DESC LIMIT ?4)")             \
+	X(CHANGE_GET, "SELECT seq FROM change WHERE number = ?1")                                  \
+	X(CHANGE_SET, "INSERT OR REPLACE INTO change(number, seq) VALUES(?1, ?2)")                 \
 	X(TEXT_HAS, "SELECT 1 FROM text WHERE hash = ?1")                                          \
 	X(TEXT_ADD, "INSERT INTO text(hash, body) VALUES(?1, ?2)")                                 \
 	X(TEXT_GET, "SELECT body FROM text WHERE hash = ?1")                                       \

@@ -17,6 +17,7 @@
 #define LOG_POLL_MS 250
 #define HISTORY_LIMIT 1000
 #define VERIFY_PORTION 10000
+#define VERIFY_BYTES (256u << 20) /* of manifests at once */
 
 json_t *tell_status_json(struct tell *t)
 {
@@ -46,20 +47,10 @@ void tell_app_status(struct call *c, json_t *body)
 		tell_answer_json(c, 200, tell_app_json(a));
 }
 
-struct find_change {
-	uint64_t number;
-	json_t *found;
-};
-
-static bool look_for_change(void *arg, json_t *record)
+static bool take_data(void *arg, json_t *record)
 {
-	struct find_change *f = arg;
-	json_t *data = json_object_get(record, "data");
-
-	if (strcmp(json_string_value(json_object_get(record, "kind")) ?: "", "change.end") == 0 &&
-	    (uint64_t)json_integer_value(json_object_get(data, "change")) == f->number)
-		f->found = json_incref(data);
-	return !f->found;
+	*(json_t **)arg = json_incref(json_object_get(record, "data"));
+	return false;
 }
 
 static void follow(struct call *c, struct ship_app *a)
@@ -89,17 +80,19 @@ static void follow(struct call *c, struct ship_app *a)
 
 json_t *tell_find_change(struct tell *t, uint64_t number, struct err *e)
 {
-	struct find_change f = {number, NULL};
+	json_t *found = NULL;
 	struct ship_app *a;
+	uint64_t seq;
 
 	LIST_EACH (a, &t->ship->apps, link)
 		if (a->change && a->change->number == number)
 			return ship_change_json(a, a->change);
-	if (state_history_read(t->ship->state, NULL, 0, 0, UINT32_MAX, false, look_for_change, &f, e) < 0)
+	if (state_history_change(t->ship->state, number, &seq, e) < 0 ||
+	    (seq && state_history_read(t->ship->state, NULL, seq - 1, 0, 1, false, take_data, &found, e) < 0))
 		return NULL;
-	if (!f.found)
+	if (!found)
 		err_set(e, ERR_NOT_FOUND, "there is no change %llu", (unsigned long long)number);
-	return f.found;
+	return found;
 }
 
 void tell_change_get(struct call *c, json_t *body)
@@ -282,7 +275,7 @@ static void seek_lines(int fd, uint32_t lines)
 	ssize_t n = pread(fd, text, LOG_TAIL_BYTES, from);
 	ssize_t at = MAX(n, 0);
 
-	for (uint32_t seen = 0; at > 0; at--)
+	for (uint32_t seen = 0; lines && at > 0; at--)
 		if (text[at - 1] == '\n' && at < n && ++seen == lines)
 			break;
 	lseek(fd, from + at, SEEK_SET);
@@ -400,16 +393,13 @@ void tell_limits(struct call *c, json_t *body)
 	tell_answer_json(c, 200, json_pack("{s:o}", "limits", list));
 }
 
-static json_t *verify_app(struct ship_app *a)
+static json_t *verify_app(struct ship_app *a, const struct buf *manifest)
 {
 	const struct ship_release *now = ship_release(a, a->rollout.current.release);
-	CLEANUP_BUF struct buf text = {.max = 256u << 20};
 	struct store_manifest m;
 	struct err e = {0};
-	int r = state_text_get(a->ship->state, now->id, &text, &e);
+	int r = store_manifest_parse(manifest->data, manifest->len, &m, &e);
 
-	if (r == 0)
-		r = store_manifest_parse(text.data, text.len, &m, &e);
 	if (r == 0) {
 		r = store_verify(a->ship->store, &m, &e);
 		store_manifest_free(&m);
@@ -419,29 +409,62 @@ static json_t *verify_app(struct ship_app *a)
 			 "differences", r == 0 ? json_array() : json_pack("[s]", e.msg));
 }
 
+/* What to verify. The database is not for the child: the manifests are read before it is born. */
+static struct {
+	struct ship_app *app;
+	struct buf manifest;
+} *to_verify;
+static size_t to_verify_len;
+
 static int verify_all(struct call *c, json_t **ret_body)
 {
 	json_t *list = json_array();
-	char app[SHIP_NAME];
-	bool one = server_param(c->r, "app", app, sizeof(app));
-	struct ship_app *a;
 
-	LIST_EACH (a, &c->t->ship->apps, link)
-		if (a->conf && a->rollout.current.release && (!one || strcmp(a->name, app) == 0))
-			json_array_append_new(list, verify_app(a));
+	for (size_t i = 0; i < to_verify_len; i++)
+		json_array_append_new(list, verify_app(to_verify[i].app, &to_verify[i].manifest));
 	*ret_body = json_pack("{s:o}", "releases", list);
 	return 200;
 }
 
+static int gather_manifests(struct ship *s, const struct ship_app *one, struct err *e)
+{
+	struct ship_app *a;
+	size_t bytes = 0;
+
+	LIST_EACH (a, &s->apps, link) {
+		struct buf *text = &to_verify[to_verify_len].manifest;
+
+		if (!a->conf || !a->rollout.current.release || (one && one != a))
+			continue;
+		text->max = 256u << 20;
+		to_verify[to_verify_len++].app = a;
+		if (state_text_get(s->state, ship_release(a, a->rollout.current.release)->id, text, e) < 0)
+			return -(int)e->code;
+		bytes += text->len;
+		if (bytes > VERIFY_BYTES)
+			return err_set(e, ERR_LIMIT, "too many files to verify at once: name an app");
+	}
+	return 0;
+}
+
 void tell_verify(struct call *c, json_t *body)
 {
+	struct ship *s = c->t->ship;
+	struct ship_app *one = NULL;
 	char app[SHIP_NAME];
-	struct ship_app *a;
 	struct err e;
 
-	if (server_param(c->r, "app", app, sizeof(app)) &&
-	    ship_find_or_list(c->t->ship, app, &a, &e) < 0)
+	if (server_param(c->r, "app", app, sizeof(app)) && ship_find_or_list(s, app, &one, &e) < 0) {
+		tell_answer_err(c, &e);
+		return;
+	}
+	to_verify = util_alloc((s->by_name.len + 1) * sizeof(*to_verify));
+	if (gather_manifests(s, one, &e) < 0)
 		tell_answer_err(c, &e);
 	else
 		tell_in_child(c, verify_all);
+	for (size_t i = 0; i < to_verify_len; i++)
+		buf_free(&to_verify[i].manifest);
+	free(TAKE(to_verify));
+	to_verify_len = 0;
 }

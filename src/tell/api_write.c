@@ -30,6 +30,7 @@ void tell_missing(struct call *c, const char *body, size_t len)
 		return;
 	}
 	s->upload_ms = s->loop->now_ms;
+	ship_prune_stop(s); /* it may remove what is not asked for now */
 	want = util_alloc(m.len * sizeof(*want));
 	if (store_missing(s->store, &m, want, &bytes, &e) < 0 || store_room(s->store, bytes, &e) < 0 ||
 	    state_text_put(s->state, m.text, m.text_len, hash, &e) < 0) {

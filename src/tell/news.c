@@ -77,6 +77,66 @@ static void look_at_app(struct tell *t, struct ship_app *a)
 	}
 }
 
+struct leftovers {
+	struct tell *t;
+	json_t *ids;
+};
+
+/* Is the device one of the configuration's? */
+static bool exists(struct tell *t, const char *id, const char *app)
+{
+	const struct ship_app *a = ship_find(t->ship, app);
+	const char *name = strchr(id, '/');
+	char slot[16];
+
+	if (!app[0])
+		return true;
+	if (!a || !a->conf)
+		return false;
+	if (!name)
+		return true;
+	for (uint32_t i = 0; i < a->target_count; i++)
+		if (strcmp(a->targets[i].name, name + 1) == 0)
+			return true;
+	for (uint32_t i = 1; a->conf->run && i <= a->conf->instances; i++) {
+		snprintf(slot, sizeof(slot), "%u", i);
+		if (strcmp(slot, name + 1) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool look_for_leftover(void *arg, const struct state_device *d)
+{
+	struct leftovers *l = arg;
+
+	if (!exists(l->t, d->id, d->app))
+		json_array_append_new(l->ids, json_string(d->id));
+	return true;
+}
+
+/* Devices that the configuration no longer has would stand in the feed for ever as they were last. */
+static void drop_leftovers(struct tell *t)
+{
+	CLEANUP(json_decrefp) json_t *ids = json_array();
+	struct leftovers l = {t, ids};
+	json_t *id;
+	struct err e;
+	size_t i;
+
+	if (state_device_each(t->ship->state, NULL, look_for_leftover, &l, &e) < 0)
+		return;
+	json_array_foreach (ids, i, id) {
+		const char *text = json_string_value(id);
+
+		if (state_device_del(t->ship->state, text, &e) < 0)
+			return;
+		map_del(&t->device_marks, map_hash(text, strlen(text)));
+		log_info("status", "device=%s status=gone", text);
+	}
+	t->devices_stale = false;
+}
+
 void tell_devices_look(struct tell *t)
 {
 	struct ship_app *a;
@@ -90,6 +150,8 @@ void tell_devices_look(struct tell *t)
 		log_warn("device", "reason=\"%s\"", e.msg);
 		return;
 	}
+	if (t->devices_stale)
+		drop_leftovers(t);
 	for (enum part p = 0; p < PART_COUNT; p++) {
 		snprintf(id, sizeof(id), "upstate/%s", part_name(p));
 		tell_part_status(t, p, &s);
@@ -102,6 +164,7 @@ void tell_devices_look(struct tell *t)
 	if (state_commit(t->ship->state, &e) < 0) {
 		log_warn("device", "reason=\"%s\"", e.msg);
 		map_free(&t->device_marks); /* nothing was stored: all is news again */
+		t->devices_stale = true;
 	}
 }
 

@@ -258,8 +258,16 @@ void tell_in_child(struct call *c, int (*work)(struct call *c, json_t **ret_body
 	int fds[2];
 	pid_t pid;
 
-	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		err_sys(&e, "no pipe to a process that does it");
+		tell_answer_err(c, &e);
+		return;
+	}
+	pid = fork();
+	if (pid < 0) {
 		err_sys(&e, "starting a process to do it");
+		close(fds[0]);
+		close(fds[1]);
 		tell_answer_err(c, &e);
 		return;
 	}
@@ -345,7 +353,8 @@ static void on_request(struct server_request *r, void *arg)
 		tell_answer_err(c, &e);
 		return;
 	}
-	find_who(r, c->who, sizeof(c->who));
+	if (c->route->body != ROUTE_PLAIN) /* who only looks is not recorded, so nobody waits for names */
+		find_who(r, c->who, sizeof(c->who));
 	switch (c->route->body) {
 	case ROUTE_PLAIN:
 		c->route->run(c, NULL);
@@ -449,6 +458,7 @@ void tell_unlisten(struct tell *t, const char *addr)
 void tell_configured(struct tell *t, const struct conf *c)
 {
 	t->conf = c;
+	t->devices_stale = true;
 	tell_status_changed(t);
 }
 

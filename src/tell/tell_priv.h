@@ -30,6 +30,7 @@ struct tell {
 	uint32_t follower_count;
 	struct loop_timer status_timer;
 	struct map device_marks; /* device id hash -> hash of the status that was stored last */
+	bool devices_stale; /* the configuration is another one: some may be no more */
 };
 
 /* One request of the API. It lives as long as the server's request does. */

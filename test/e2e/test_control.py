@@ -43,3 +43,17 @@ def test_warnings_of_the_file_are_told_by_a_reload(serve):
     u = serve(two)
     status, answer = u.api("POST", "/v1/reload", {})[:2]
     assert status == 200 and any("shares its data directory" in w for w in answer["warnings"]), answer
+
+
+def test_what_left_the_configuration_leaves_the_feed(serve):
+    u = serve(apps.CONFIG + "  other: { hosts: [o.localhost], targets: ['127.0.0.1:9', '127.0.0.1:10'] }\n")
+
+    def feed():
+        return u.get("/feeds/all.atom", port=u.admin)[1]
+
+    wait_for(lambda: "other/127.0.0.1:10" in feed() and "web/2" in feed(), "all devices are told")
+    u.configure(apps.CONFIG.replace("instances: 2", "instances: 1")
+                + "  other: { hosts: [o.localhost], targets: ['127.0.0.1:9'] }\n")
+    u.cli("reload")
+    wait_for(lambda: "other/127.0.0.1:10" not in feed() and "web/2" not in feed(), "those that are no more are gone")
+    assert "other/127.0.0.1:9" in feed() and "web/1" in feed()

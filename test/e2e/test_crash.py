@@ -155,6 +155,8 @@ def test_the_controller_may_die_at_every_commit(armed, tree, kind, request):
         outcome = {"undone": "undone", "aborted": "undone"}.get(kind, "done")
         assert faults.at_rest(u)["current"] == changes.wanted
         assert receipt is None or receipt["outcome"] == outcome, (n, receipt)
+        # What was held has been answered when a change ends: it is in the receipt.
+        assert receipt is None or receipt["requests"] - receipt["answered"] < 20, (n, receipt)
 
     with faults.Load(u) as load:
         died = die_at_each_commit(u, arm, fuse, changes.deploy if kind == "mixed" else getattr(changes, kind),

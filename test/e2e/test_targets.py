@@ -140,6 +140,14 @@ def use(u, app_, name):
     return next(t for t in u.app(app_)["targets"] if t["name"] == name)
 
 
+def reload(u, text):
+    """The answer of a reload with this file. While it is open for writing, Upstate does not take it up by itself."""
+    with open(u.config, "w") as f:
+        f.write(text.replace("{port}", str(u.port)).replace("{admin}", str(u.admin)))
+        f.flush()
+        return json.loads(u.cli("reload", "--json").stdout)
+
+
 # --- routes ---
 
 
@@ -255,10 +263,9 @@ def test_a_reload_takes_targets_in_and_out_and_nobody_notices(serve, target):
     ends = [connection.sock.getsockname() for connection in idle]
     with load(u.port, path="/same", rate=300) as client, client.step("reloads") as seen:
         for targets in ([b, c], [c], [a, b, c], [a], [a, b]):
-            u.configure(CONFIG + app("old", ["*"], *(t.address for t in targets))
-                        + app("other", ["other.example"], c.address))
-            said = json.loads(u.cli("reload", "--json").stdout)
-            assert said["changed"] == ["old"]
+            said = reload(u, CONFIG + app("old", ["*"], *(t.address for t in targets))
+                          + app("other", ["other.example"], c.address))
+            assert said["changed"] == ["old"] and said["applied"]
             names = {t.address for t in targets}
             wait_for(lambda: {t["name"] for t in u.app("old")["targets"]} == names, "the targets are those")
             good(u, "old")
@@ -268,6 +275,16 @@ def test_a_reload_takes_targets_in_and_out_and_nobody_notices(serve, target):
     assert [connection.sock.getsockname() for connection in idle] == ends  # not one was closed
     for connection in idle:
         connection.close()
+
+
+@pytest.mark.parametrize("key", ["body: 1M", "hold: { requests: 7 }", "timeouts: { response: 9s }", "path: /x"])
+def test_a_reload_names_the_apps_that_changed(serve, target, key):
+    a = target("a")
+    u = serve(CONFIG + app("old", ["*"], a.address) + app("other", ["other.example"], a.address))
+    text = CONFIG + app("old", ["*"], a.address, more=key) + app("other", ["other.example"], a.address)
+    assert reload(u, text)["changed"] == ["old"]
+    assert reload(u, text)["changed"] == []
+    assert "path" not in key or u.get("/")[0] == 404
 
 
 @pytest.mark.parametrize("order", ["finishes", "is cut at the end of the drain"])
@@ -419,10 +436,10 @@ def test_ten_thousand_apps(serve, target):
         connection.request("GET", "/", headers={"Host": "app-1.example"})
         assert connection.getresponse().read() == b"one"
         end = connection.sock.getsockname()
-        u.configure(many(count, one, changed="app-3"))
+        text = many(count, one, changed="app-3")
         with client.step("reload") as seen:
             begun = time.monotonic()
-            said = json.loads(u.cli("reload", "--json").stdout)
+            said = reload(u, text)
             took = time.monotonic() - begun
             client.more(20)
         assert said["changed"] == ["app-3"]

@@ -153,6 +153,7 @@ static void end(void)
 
 	loop_timer_fini(&loop, &ship.turn);
 	loop_timer_fini(&loop, &ship.retry);
+	ship_prune_stop(&ship);
 	LIST_EACH (a, &ship.apps, link) {
 		loop_timer_fini(&loop, &a->wake);
 		loop_timer_fini(&loop, &a->again);
@@ -220,6 +221,9 @@ static int try_deploy(const char *content, const char *why, uint64_t *change)
 	uint64_t objects;
 	int n, r;
 
+	ensure(content);
+	ship.upload_ms = loop.now_ms; /* as the API does when somebody asks what to send */
+	ship_prune_stop(&ship);
 	sha256(content, hash);
 	n = snprintf(text, sizeof(text), "%.64s %zu x\n%s", hash, strlen(content), content);
 	assert_int_equal(store_intake_begin(ship.store, &in, &e), 0);
@@ -415,17 +419,14 @@ static void test_places_in_the_numbers_are_given_back(void **state)
 		begin(config);
 	}
 	configure("apps:\n  web:\n    hosts: [a]\n    run: ./serve --port $PORT\n    instances: 2\n    bake: 0s\n");
-	turns(5);
-	ship_turn(&ship); /* as at each beat */
-	assert_int_equal(slots_taken(), 3);
+	wait_until((ship_turn(&ship), slots_taken() == 3)); /* as at each beat */
 	configure(other);
 	wait_until((go_on(&at), web()->rollout.unit_count == 0));
 	configure(other);
 	ship_table_dirty(&ship);
 	turns(5);
 	configure("apps:\n  other:\n    hosts: ['*']\n    targets: [127.0.0.1:1]\n");
-	/* The one that left drains first. */
-	wait_until((turns(1), ship_turn(&ship), slots_taken() == 2));
+	wait_until((ship_turn(&ship), slots_taken() == 2));
 }
 
 static void test_an_order_for_an_instance_ends_with_it(void **state)
@@ -557,6 +558,10 @@ static void test_what_cannot_be_saved_is_not_done_but_later(void **state)
 	disk(false);
 	finish(&at);
 	assert_string_equal(outcomes(), "1:done 2:done ");
+	assert_int_equal(state_history_change(ship.state, 1, &change, &e), 0);
+	assert_true(change > 0);
+	assert_int_equal(state_history_change(ship.state, 99, &change, &e), 0);
+	assert_int_equal(change, 0);
 	assert_int_equal(web()->releases[1].before, 1);
 	assert_true(web()->held);
 	wait_until(json_array_size(web()->unsaved) == 0);

@@ -297,6 +297,7 @@ def test_an_answer_cut_short_is_cut_for_the_client_too(serve):
         pass
     assert len(got) <= len(b"only this")
     r.until("a", "failed_cut", 1)
+    assert r.n("a")["answered_2xx"] == 0
     assert r.log()[-1]["end"] == 3
 
 
