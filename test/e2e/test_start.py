@@ -248,8 +248,9 @@ signal.signal(signal.SIGTERM, bye)
 server.serve_forever()''')
 
 
-@pytest.mark.parametrize("run", ["./server.py --socket $UPSTATE_SOCKET", "exec ./server.py",
-                                 "cd . && exec ./server.py", '"./server.py" --name "a b"', "COLOR=blue exec ./server.py"])
+@pytest.mark.parametrize("run", [
+    "./server.py --socket $UPSTATE_SOCKET", "exec ./server.py $UPSTATE_SOCKET", "cd . && exec ./server.py $UPSTATE_SOCKET",
+    '"./server.py" --name "a b" $UPSTATE_SOCKET', "COLOR=blue exec ./server.py $UPSTATE_SOCKET"])
 def test_an_app_is_asked_to_end_itself_whatever_its_command(serve, tree, run):
     u = serve(apps.CONFIG.replace("run: ./server.py --socket $UPSTATE_SOCKET", f"run: '{run}'"))
     u.deploy("web", tree("one", dict(apps.files("one"), **{"server.py": STUBBORN})))
