@@ -24,7 +24,7 @@ if [ "${2:-}" != --inside ]; then
 	unshare --mount --propagation private --pid --fork --kill-child \
 		env --default-signal=INT,QUIT sh "$0" "$folder" --inside &
 	inside=$!
-	trap 'kill -KILL $inside; exit 130' INT TERM HUP
+	trap 'kill -KILL $inside 2>/dev/null || :; exit 130' INT TERM HUP
 	wait $inside
 	exit
 fi
@@ -65,6 +65,8 @@ for f in /etc/resolv.conf /etc/hosts; do
 done
 git clone -q . "$root/root/upstate"
 
+# A mount point of its own, so that "/" in there can be given a propagation, as on any machine.
+mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs sys "$root/sys" || echo "no /sys in there: going on without"
 mount --rbind /dev "$root/dev"

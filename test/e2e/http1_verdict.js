@@ -20,6 +20,7 @@ function verdict(bytes) {
       req.on('error', () => {});
     };
     server.on('request', take);
+    server.on('checkContinue', take);
     server.on('checkExpectation', take);
     server.on('connect', (req, socket) => { take(req); socket.destroy(); });
     server.on('clientError', (error, socket) => { seen.error = error.code; socket.destroy(); });
