@@ -23,14 +23,6 @@ struct order_seen {
 	char env[4096]; /* a line each */
 };
 
-/* What the controller holds lives as long as its process and has no destructors; each test begins
- * another one, so the leak checker would only report that. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0";
-}
-
 static struct err e;
 static struct loop loop;
 static struct msg_channel keeper;
