@@ -268,7 +268,7 @@ static void ask_book(struct loop_timer *timer)
 	client_send(&l->client, &l->book);
 }
 
-static void book_came(struct load *l, enum outcome o, const struct answer *a, const char *detail)
+static void book_came(struct load *l, enum outcome o, const struct answer *a, const char *detail UNUSED)
 {
 	l->verify_why = o == OUTCOME_OK ? NULL : outcome_name(o);
 	if (o == OUTCOME_OK)

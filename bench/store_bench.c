@@ -168,7 +168,7 @@ static double by_shell(const char *fmt, ...)
 	return (double)(clock_us() - start) / 1e6;
 }
 
-static double by_rsync(int step, int round)
+static double by_rsync(int step, int round UNUSED)
 {
 	if (step == VERIFY)
 		return by_shell("test -z \"$(rsync -anci --delete src/ rs/current/)\"");
@@ -177,7 +177,7 @@ static double by_rsync(int step, int round)
 			step, step);
 }
 
-static double by_git(int step, int round)
+static double by_git(int step, int round UNUSED)
 {
 	if (step == VERIFY)
 		return by_shell("git --git-dir=g fsck --full >/dev/null 2>&1");

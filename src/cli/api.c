@@ -38,7 +38,7 @@ struct api {
 
 static volatile sig_atomic_t interrupted;
 
-static void on_signal(int signal)
+static void on_signal(int signal UNUSED)
 {
 	interrupted = 1;
 }
@@ -151,8 +151,8 @@ static size_t on_read(char *data, size_t size, size_t n, void *arg)
 	return got < 0 ? CURL_READFUNC_ABORT : (size_t)got;
 }
 
-static int on_progress(void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all,
-		       curl_off_t up)
+static int on_progress(void *arg, curl_off_t down_all UNUSED, curl_off_t down UNUSED, curl_off_t up_all UNUSED,
+		       curl_off_t up UNUSED)
 {
 	struct api *a = arg;
 

@@ -67,7 +67,7 @@ int verb_check(struct cli *c, struct err *e)
 
 /* The file is not looked at here: the keeper parses nothing. The controller does, and when it refuses
  * (and no configuration was in force before) everything ends with its words and status. */
-int verb_serve(struct cli *c, struct err *e)
+int verb_serve(struct cli *c, struct err *e UNUSED)
 {
 	ensure(cli_serve);
 	return cli_serve(c->conf_path, c->state_dir);
@@ -141,7 +141,7 @@ int verb_help(struct cli *c, struct err *e)
 	return 0;
 }
 
-int verb_version(struct cli *c, struct err *e)
+int verb_version(struct cli *c UNUSED, struct err *e UNUSED)
 {
 	puts("upstate " UPSTATE_VERSION);
 	return 0;

@@ -243,7 +243,7 @@ int verb_verify(struct cli *c, struct err *e)
 
 /* --- logs --- */
 
-static bool print_data(void *arg, const char *data, size_t len)
+static bool print_data(void *arg UNUSED, const char *data, size_t len)
 {
 	return fwrite(data, 1, len, stdout) == len && fflush(stdout) == 0;
 }

@@ -36,7 +36,7 @@ static void on_beat(struct loop_timer *t)
 	state_reserve_restore(c->state);
 }
 
-static void on_bell(struct loop_io *io, uint32_t events)
+static void on_bell(struct loop_io *io, uint32_t events UNUSED)
 {
 	uint64_t n;
 
@@ -154,7 +154,7 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 	look_ready(c);
 }
 
-static void on_end(struct msg_channel *ch, const char *reason)
+static void on_end(struct msg_channel *ch UNUSED, const char *reason UNUSED)
 {
 	exit(0); /* the keeper is gone: so is everything */
 }

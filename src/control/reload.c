@@ -334,7 +334,7 @@ static int last_good(struct control *c, struct conf **ret, struct err *e)
 
 static int take_up_first(struct control *c, struct conf *conf, struct err *e);
 
-static void first_done(void *arg, json_t *body, const struct err *e)
+static void first_done(void *arg, json_t *body UNUSED, const struct err *e)
 {
 	struct control *c = arg;
 	struct conf *conf = NULL;
@@ -395,7 +395,7 @@ void control_settled(struct loop_timer *t)
 	control_reload(c, "the file changed", NULL, NULL);
 }
 
-static void watch_ready(struct loop_io *io, uint32_t events)
+static void watch_ready(struct loop_io *io, uint32_t events UNUSED)
 {
 	struct control *c = container_of(io, struct control, watch);
 	char events_buf[4096] __attribute__((aligned(8)));

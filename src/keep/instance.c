@@ -79,7 +79,7 @@ static void close_setup(struct instance *in)
 
 /* The child says over a pipe what went wrong; that it says nothing and the pipe closes means that
  * exec succeeded. */
-static void on_setup(struct loop_io *io, uint32_t events)
+static void on_setup(struct loop_io *io, uint32_t events UNUSED)
 {
 	struct instance *in = container_of(io, struct instance, setup_io);
 	char text[MSG_REASON];
@@ -202,7 +202,7 @@ static void on_time(struct loop_timer *timer)
 
 /* --- the steps ----------------------------------------------------------- */
 
-static void nothing(struct instance *in)
+static void nothing(struct instance *in UNUSED)
 {
 }
 

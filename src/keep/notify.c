@@ -58,7 +58,7 @@ static bool receive(int fd, char *text, struct ucred *ret_from)
 	return true;
 }
 
-static void on_notify(struct loop_io *io, uint32_t events)
+static void on_notify(struct loop_io *io, uint32_t events UNUSED)
 {
 	struct instance *in = container_of(io, struct instance, notify_io);
 	char text[NOTIFY_BYTES];

@@ -125,7 +125,7 @@ int rundir_data(const struct instance *in, struct err *e)
 
 /* --- removing ------------------------------------------------------------ */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+static int remove_one(const char *path, const struct stat *st UNUSED, int type UNUSED, struct FTW *ftw)
 {
 	if (ftw->level > 0)
 		remove(path); /* what cannot be removed is seen when its folder cannot */

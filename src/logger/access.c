@@ -255,7 +255,7 @@ static void on_batch(struct loop_timer *timer)
 	loop_timer_set(&lg->loop, &lg->batch, lg->loop.now_ms + LOG_BATCH_MS);
 }
 
-static void on_bell(struct loop_io *io, uint32_t events)
+static void on_bell(struct loop_io *io, uint32_t events UNUSED)
 {
 	struct logger *lg = container_of(io, struct logger, bell);
 	uint64_t rings;

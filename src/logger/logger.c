@@ -68,7 +68,7 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 	}
 }
 
-static void on_end(struct msg_channel *ch, const char *reason)
+static void on_end(struct msg_channel *ch, const char *reason UNUSED)
 {
 	loop_stop(&container_of(ch, struct logger, channel)->loop);
 }

@@ -147,7 +147,7 @@ static bool drain(struct stream *s, int budget)
 	return true;
 }
 
-static void on_readable(struct loop_io *io, uint32_t events)
+static void on_readable(struct loop_io *io, uint32_t events UNUSED)
 {
 	drain(container_of(io, struct stream, io), READ_BUDGET);
 }

@@ -104,7 +104,7 @@ static void stop(struct ship *s)
 	buf_free(&s->looked_up);
 }
 
-static void said(struct loop_io *io, uint32_t events)
+static void said(struct loop_io *io, uint32_t events UNUSED)
 {
 	struct ship *s = container_of(io, struct ship, lookup);
 	char piece[4096], *line, *end;

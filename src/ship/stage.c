@@ -148,7 +148,7 @@ static bool needed(struct ship *s, const char *id)
 	return false;
 }
 
-static void pruned(struct loop_child *child, int status)
+static void pruned(struct loop_child *child UNUSED, int status UNUSED)
 {
 }
 

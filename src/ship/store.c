@@ -110,7 +110,7 @@ int store_remove_tree(int parent, const char *name, struct err *e)
 	return r;
 }
 
-static int clean_incoming(void *arg, int dir, const char *name, struct err *e)
+static int clean_incoming(void *arg UNUSED, int dir, const char *name, struct err *e)
 {
 	return store_remove_tree(dir, name, e);
 }

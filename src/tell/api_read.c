@@ -34,12 +34,12 @@ json_t *tell_status_json(struct tell *t)
 			 s->dir, "keeper", (int)s->parts[PART_KEEPER].pid, "parts", parts, "apps", apps);
 }
 
-void tell_status(struct call *c, json_t *body)
+void tell_status(struct call *c, json_t *body UNUSED)
 {
 	tell_answer_json(c, 200, tell_status_json(c->t));
 }
 
-void tell_app_status(struct call *c, json_t *body)
+void tell_app_status(struct call *c, json_t *body UNUSED)
 {
 	struct ship_app *a;
 
@@ -95,7 +95,7 @@ json_t *tell_find_change(struct tell *t, uint64_t number, struct err *e)
 	return found;
 }
 
-void tell_change_get(struct call *c, json_t *body)
+void tell_change_get(struct call *c, json_t *body UNUSED)
 {
 	uint64_t number = strtoull(c->arg[0], NULL, 10);
 	char wants[8];
@@ -157,7 +157,7 @@ static json_t *ran_at(struct call *c, uint64_t until, struct err *e)
 	return list;
 }
 
-void tell_history(struct call *c, json_t *body)
+void tell_history(struct call *c, json_t *body UNUSED)
 {
 	char app[SHIP_NAME], at[64], number[24], hash[STATE_HASH];
 	bool has_app = server_param(c->r, "app", app, sizeof(app));
@@ -214,13 +214,13 @@ static void verify_more(struct loop_timer *t)
 						   "head", c->verify.hash));
 }
 
-void tell_history_verify(struct call *c, json_t *body)
+void tell_history_verify(struct call *c, json_t *body UNUSED)
 {
 	c->tail.on_time = verify_more;
 	loop_timer_set(c->t->ship->loop, &c->tail, c->t->ship->loop->now_ms);
 }
 
-void tell_release(struct call *c, json_t *body)
+void tell_release(struct call *c, json_t *body UNUSED)
 {
 	CLEANUP_BUF struct buf text = {.max = 256u << 20};
 	struct err e;
@@ -231,7 +231,7 @@ void tell_release(struct call *c, json_t *body)
 		server_answer(c->r, 200, "text/plain; charset=utf-8", NULL, text.data, text.len);
 }
 
-void tell_object(struct call *c, json_t *body)
+void tell_object(struct call *c, json_t *body UNUSED)
 {
 	struct err e;
 	CLEANUP_FD int fd = store_object_open(c->t->ship->store, c->arg[0], &e);
@@ -281,7 +281,7 @@ static void seek_lines(int fd, uint32_t lines)
 	lseek(fd, from + at, SEEK_SET);
 }
 
-void tell_logs(struct call *c, json_t *body)
+void tell_logs(struct call *c, json_t *body UNUSED)
 {
 	char path[900], number[16];
 	struct ship_app *a;
@@ -342,7 +342,7 @@ static void app_limits(struct ship_app *a, json_t *list)
 	}
 }
 
-void tell_limits(struct call *c, json_t *body)
+void tell_limits(struct call *c, json_t *body UNUSED)
 {
 	struct ship *s = c->t->ship;
 	json_t *list = json_array();
@@ -416,7 +416,7 @@ static struct {
 } *to_verify;
 static size_t to_verify_len;
 
-static int verify_all(struct call *c, json_t **ret_body)
+static int verify_all(struct call *c UNUSED, json_t **ret_body)
 {
 	json_t *list = json_array();
 
@@ -447,7 +447,7 @@ static int gather_manifests(struct ship *s, const struct ship_app *one, struct e
 	return 0;
 }
 
-void tell_verify(struct call *c, json_t *body)
+void tell_verify(struct call *c, json_t *body UNUSED)
 {
 	struct ship *s = c->t->ship;
 	struct ship_app *one = NULL;

@@ -68,7 +68,7 @@ static int publish(struct call *c, json_t **ret_body)
 	return 200;
 }
 
-static void objects_end(struct server_request *r, const char *body, size_t len)
+static void objects_end(struct server_request *r, const char *body UNUSED, size_t len UNUSED)
 {
 	struct call *c = r->user;
 
@@ -246,7 +246,7 @@ static void reloaded(void *arg, json_t *body, const struct err *e)
 		tell_answer_applied(c, json_incref(body));
 }
 
-void tell_reload(struct call *c, json_t *body)
+void tell_reload(struct call *c, json_t *body UNUSED)
 {
 	c->pending = true;
 	c->t->options.reload(c->t->options.arg, c->who, reloaded, c);

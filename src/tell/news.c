@@ -271,7 +271,7 @@ static void answer_feed(struct call *c, const struct feed *f, bool atom)
 }
 
 /* /feeds/APP.atom, /feeds/APP.rss, /feeds/all.atom */
-void tell_feed(struct call *c, json_t *body)
+void tell_feed(struct call *c, json_t *body UNUSED)
 {
 	struct tell *t = c->t;
 	char *dot = strrchr(c->arg[0], '.');
@@ -324,7 +324,7 @@ static void no_page(struct call *c, const char *what)
 	answer_page(c, 404, &page);
 }
 
-void tell_page(struct call *c, json_t *body)
+void tell_page(struct call *c, json_t *body UNUSED)
 {
 	CLEANUP_BUF struct buf page = {0};
 	CLEANUP(json_decrefp) json_t *status = tell_status_json(c->t), *changes = json_array();
@@ -382,7 +382,7 @@ static bool show_device(void *arg, const struct state_device *d)
 	return false;
 }
 
-void tell_device_page(struct call *c, json_t *body)
+void tell_device_page(struct call *c, json_t *body UNUSED)
 {
 	CLEANUP(json_decrefp) json_t *status = tell_status_json(c->t);
 	char id[sizeof(c->arg)];
@@ -396,7 +396,7 @@ void tell_device_page(struct call *c, json_t *body)
 		no_page(c, "device");
 }
 
-void tell_change_page(struct call *c, json_t *body)
+void tell_change_page(struct call *c, json_t *body UNUSED)
 {
 	CLEANUP_BUF struct buf page = {0};
 	struct err e;

@@ -231,7 +231,7 @@ static void app_sections(struct buf *b, const json_t *apps, uint64_t now_ms)
 			 json_array_size(apps) - PAGE_ROWS_MAX);
 }
 
-static void change_row(struct buf *b, const json_t *c, uint64_t now_ms)
+static void change_row(struct buf *b, const json_t *c, uint64_t now_ms UNUSED)
 {
 	char number[32];
 

@@ -226,7 +226,7 @@ static void gone(struct server_request *r)
 		free_call(c);
 }
 
-static void child_said(struct loop_io *io, uint32_t events)
+static void child_said(struct loop_io *io, uint32_t events UNUSED)
 {
 	struct call *c = container_of(io, struct call, child_io);
 	char piece[4096];

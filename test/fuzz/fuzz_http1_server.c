@@ -16,7 +16,7 @@ static int begun, gone;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void on_gone(struct server_request *r)
+static void on_gone(struct server_request *r UNUSED)
 {
 	gone++;
 }
@@ -33,13 +33,13 @@ static void on_data(struct server_request *r, const char *data, size_t len)
 	server_write(r, data, len);
 }
 
-static void on_end(struct server_request *r, const char *body, size_t len)
+static void on_end(struct server_request *r, const char *body UNUSED, size_t len UNUSED)
 {
 	server_begin(r, 200, "text/plain");
 	server_end(r);
 }
 
-static void on_request(struct server_request *r, void *arg)
+static void on_request(struct server_request *r, void *arg UNUSED)
 {
 	begun++;
 	r->on_gone = on_gone;

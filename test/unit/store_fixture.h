@@ -30,7 +30,7 @@ static inline int sh(const char *fmt, ...)
 }
 
 /* v1 and v2 differ in one content, one mode, one file less and one more. */
-static int store_setup(void **state)
+static int store_setup(void **state UNUSED)
 {
 	store_test_hook = NULL;
 	strcpy(folder, access("/dev/shm", W_OK) == 0 ? "/dev/shm/upstate-store.XXXXXX"
@@ -44,7 +44,7 @@ static int store_setup(void **state)
 		  "echo new >v2/lib/new");
 }
 
-static int store_teardown(void **state)
+static int store_teardown(void **state UNUSED)
 {
 	store_test_hook = NULL;
 	return chdir("/") == 0 ? sh("chmod -R u+rwx %s; rm -rf %s", folder, folder) : -1;

@@ -6,7 +6,7 @@
 #include "base/err.h"
 #include "base/map.h"
 
-static void errors_gather_context_on_their_way_up(void **state)
+static void errors_gather_context_on_their_way_up(void **state UNUSED)
 {
 	struct err e = {0};
 
@@ -16,7 +16,7 @@ static void errors_gather_context_on_their_way_up(void **state)
 	assert_int_equal(err_exit_status(e.code), 2);
 }
 
-static void buffer_stops_at_its_bound_and_remembers(void **state)
+static void buffer_stops_at_its_bound_and_remembers(void **state UNUSED)
 {
 	struct buf b = {.max = 10};
 
@@ -29,7 +29,7 @@ static void buffer_stops_at_its_bound_and_remembers(void **state)
 	buf_free(&b);
 }
 
-static void map_keeps_what_is_put_through_growth_and_deletion(void **state)
+static void map_keeps_what_is_put_through_growth_and_deletion(void **state UNUSED)
 {
 	struct map m = {0};
 	static char values[5000];
@@ -44,7 +44,7 @@ static void map_keeps_what_is_put_through_growth_and_deletion(void **state)
 	map_free(&m);
 }
 
-static void times_read_back_as_written(void **state)
+static void times_read_back_as_written(void **state UNUSED)
 {
 	char text[CLOCK_TEXT];
 	uint64_t ms;
@@ -59,7 +59,7 @@ static void times_read_back_as_written(void **state)
 	assert_false(clock_parse("yesterday", &ms));
 }
 
-static void texts_that_were_cut_end_at_a_whole_character(void **state)
+static void texts_that_were_cut_end_at_a_whole_character(void **state UNUSED)
 {
 	char text[8];
 

@@ -37,7 +37,7 @@ static void refused(const char *line, const char *message)
 
 /* --- words --- */
 
-static void a_verb_takes_its_arguments_and_options_in_any_order(void **state)
+static void a_verb_takes_its_arguments_and_options_in_any_order(void **state UNUSED)
 {
 	struct cli c;
 
@@ -52,7 +52,7 @@ static void a_verb_takes_its_arguments_and_options_in_any_order(void **state)
 	assert_null(c.values[OPTION_DETACH]);
 }
 
-static void values_of_options_may_stand_in_the_same_word(void **state)
+static void values_of_options_may_stand_in_the_same_word(void **state UNUSED)
 {
 	struct cli c;
 
@@ -65,7 +65,7 @@ static void values_of_options_may_stand_in_the_same_word(void **state)
 	assert_string_equal(c.values[OPTION_CONF], "x.yaml");
 }
 
-static void after_two_dashes_words_are_no_options(void **state)
+static void after_two_dashes_words_are_no_options(void **state UNUSED)
 {
 	struct cli c;
 
@@ -73,7 +73,7 @@ static void after_two_dashes_words_are_no_options(void **state)
 	assert_string_equal(c.args[1], "--odd");
 }
 
-static void nothing_and_help_show_help(void **state)
+static void nothing_and_help_show_help(void **state UNUSED)
 {
 	struct cli c;
 
@@ -92,7 +92,7 @@ static void nothing_and_help_show_help(void **state)
 	"verify, "                                                                                 \
 	"hold, resume, drain, fence, unfence, reload, limits, completion, manual, help, version"
 
-static void wrong_words_come_with_the_right_ones(void **state)
+static void wrong_words_come_with_the_right_ones(void **state UNUSED)
 {
 	refused("deplyo", "there is no verb 'deplyo'; did you mean 'deploy'? " ALL_VERBS);
 	refused("frobnicate", "there is no verb 'frobnicate'; " ALL_VERBS);
@@ -105,7 +105,7 @@ static void wrong_words_come_with_the_right_ones(void **state)
 	refused("limits -x", "'limits' has no option '-x'; options: --state, --json, --help");
 }
 
-static void missing_and_needless_words_show_the_usage(void **state)
+static void missing_and_needless_words_show_the_usage(void **state UNUSED)
 {
 	refused("deploy shop", "'deploy' needs APP DIR; usage: upstate deploy APP DIR [--why TEXT] "
 			       "[--json] [--detach]");
@@ -115,7 +115,7 @@ static void missing_and_needless_words_show_the_usage(void **state)
 	refused("status --json=yes", "--json takes no value ('yes')");
 }
 
-static void every_verb_has_help_a_handler_and_a_place(void **state)
+static void every_verb_has_help_a_handler_and_a_place(void **state UNUSED)
 {
 	for (size_t i = 0; i < verbs_len; i++) {
 		const struct verbs_row *v = &verbs_rows[i];
@@ -132,7 +132,7 @@ static void every_verb_has_help_a_handler_and_a_place(void **state)
 	}
 }
 
-static void completion_knows_every_verb_and_option(void **state)
+static void completion_knows_every_verb_and_option(void **state UNUSED)
 {
 	CLEANUP_BUF struct buf out = {0};
 
@@ -145,7 +145,7 @@ static void completion_knows_every_verb_and_option(void **state)
 
 /* --- numbers --- */
 
-static void numbers_are_for_people(void **state)
+static void numbers_are_for_people(void **state UNUSED)
 {
 	char t[SHOW_TEXT];
 
@@ -169,7 +169,7 @@ static void numbers_are_for_people(void **state)
 	assert_string_equal(show_time("now", t), "now");
 }
 
-static void a_bar_fills_as_its_part_is_done(void **state)
+static void a_bar_fills_as_its_part_is_done(void **state UNUSED)
 {
 	struct buf out = {0};
 
@@ -191,7 +191,7 @@ static void a_bar_fills_as_its_part_is_done(void **state)
 
 static const char *const heads[] = {"APP", "STATUS", "REMARKS", NULL};
 
-static void tables_are_aligned(void **state)
+static void tables_are_aligned(void **state UNUSED)
 {
 	struct show_table t = {.heads = heads};
 	struct buf out = {0};
@@ -211,7 +211,7 @@ static void tables_are_aligned(void **state)
 	buf_free(&out);
 }
 
-static void colours_are_there_when_wanted_only(void **state)
+static void colours_are_there_when_wanted_only(void **state UNUSED)
 {
 	struct show_table t = {.heads = heads, .colour = true};
 	struct buf out = {0};
@@ -231,7 +231,7 @@ static void colours_are_there_when_wanted_only(void **state)
 	buf_free(&out);
 }
 
-static void an_empty_table_is_its_head(void **state)
+static void an_empty_table_is_its_head(void **state UNUSED)
 {
 	struct show_table t = {.heads = heads};
 	struct buf out = {0};
@@ -241,7 +241,7 @@ static void an_empty_table_is_its_head(void **state)
 	buf_free(&out);
 }
 
-static void what_others_wrote_cannot_command_the_terminal(void **state)
+static void what_others_wrote_cannot_command_the_terminal(void **state UNUSED)
 {
 	struct show_table t = {.heads = heads};
 	struct buf out = {0};
@@ -269,7 +269,7 @@ static void receipt(const char *json, const char *text, int exit_status)
 	json_decref(change);
 }
 
-static void a_receipt_tells_what_users_saw(void **state)
+static void a_receipt_tells_what_users_saw(void **state UNUSED)
 {
 	receipt("{\"change\": 7, \"app\": \"guestbook\", \"from\": \"guestbook@12\", \"to\": "
 		"\"guestbook@13\","
@@ -296,7 +296,7 @@ static void a_receipt_tells_what_users_saw(void **state)
 	receipt("{}", "change 0 ended: 0 requests, 0 failed\n", 1);
 }
 
-static void a_step_is_a_line(void **state)
+static void a_step_is_a_line(void **state UNUSED)
 {
 	struct buf out = {0};
 
@@ -307,7 +307,7 @@ static void a_step_is_a_line(void **state)
 
 /* --- manuals --- */
 
-static void the_manuals_pass_mandoc(void **state)
+static void the_manuals_pass_mandoc(void **state UNUSED)
 {
 	void (*const pages[])(struct buf * out) = {help_manual, conf_manual};
 

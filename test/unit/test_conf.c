@@ -26,7 +26,7 @@ static struct conf *parse(const char *text)
 	return c;
 }
 
-static int teardown(void **state)
+static int teardown(void **state UNUSED)
 {
 	conf_problems_free(&problems);
 	buf_free(&said);
@@ -58,7 +58,7 @@ static void warned(const char *text, const char *message)
 
 /* --- what a right file means --- */
 
-static void three_lines_make_an_app_and_the_rest_has_defaults(void **state)
+static void three_lines_make_an_app_and_the_rest_has_defaults(void **state UNUSED)
 {
 	struct conf *c = parse("apps:\n  hello:\n    run: serve $UPSTATE_SOCKET\n");
 	const struct conf_app *a;
@@ -92,7 +92,7 @@ static void three_lines_make_an_app_and_the_rest_has_defaults(void **state)
 	conf_free(c);
 }
 
-static void an_app_has_the_defaults_of_a_careful_operator(void **state)
+static void an_app_has_the_defaults_of_a_careful_operator(void **state UNUSED)
 {
 	struct conf *c = parse(APP);
 	const struct conf_app *a;
@@ -154,7 +154,7 @@ static const char everything[] =
     "    hosts: old.example.org\n"
     "    targets: [127.0.0.1:9001, \"[::1]:9001\", DB.internal:80, unix:/run/old.sock]\n";
 
-static void everything_can_be_said(void **state)
+static void everything_can_be_said(void **state UNUSED)
 {
 	struct conf *c = parse(everything);
 
@@ -183,7 +183,7 @@ static void everything_can_be_said(void **state)
 	conf_free(c);
 }
 
-static void everything_can_be_said_of_an_app(void **state)
+static void everything_can_be_said_of_an_app(void **state UNUSED)
 {
 	struct conf *c = parse(everything);
 	const struct conf_app *a;
@@ -227,7 +227,7 @@ static void everything_can_be_said_of_an_app(void **state)
 	conf_free(c);
 }
 
-static void the_example_is_right(void **state)
+static void the_example_is_right(void **state UNUSED)
 {
 	CLEANUP_BUF struct buf example = {0};
 
@@ -235,7 +235,7 @@ static void the_example_is_right(void **state)
 	warned(buf_str(&example), "");
 }
 
-static void durations_and_sizes_are_read_with_their_units(void **state)
+static void durations_and_sizes_are_read_with_their_units(void **state UNUSED)
 {
 	uint64_t v = 7;
 
@@ -258,7 +258,7 @@ static void durations_and_sizes_are_read_with_their_units(void **state)
 	assert_false(conf_bytes("10 apples", &v));
 }
 
-static void the_nearest_word_is_near(void **state)
+static void the_nearest_word_is_near(void **state UNUSED)
 {
 	static const char *const words[] = {"hosts", "path", "run", "instances"};
 
@@ -272,7 +272,7 @@ static void the_nearest_word_is_near(void **state)
 
 /* --- what is said about a wrong one --- */
 
-static void unknown_keys_come_with_the_right_word(void **state)
+static void unknown_keys_come_with_the_right_word(void **state UNUSED)
 {
 	refused("apps:\n  web:\n    run: a $PORT\n    host: x\n",
 		"f:4:5: error: unknown key 'host' in app 'web'; did you mean 'hosts'?\n");
@@ -292,7 +292,7 @@ static void unknown_keys_come_with_the_right_word(void **state)
 		"f:1:11: error: unknown key 'https' in listen; it takes 'http'\n");
 }
 
-static void every_mistake_is_told_at_once_in_order(void **state)
+static void every_mistake_is_told_at_once_in_order(void **state UNUSED)
 {
 	refused(
 	    "log: { files: many }\nlimits: 5\napps:\n  web:\n    instances: 100\n    drain: soon\n    "
@@ -309,7 +309,7 @@ static void every_mistake_is_told_at_once_in_order(void **state)
 	    "found 'TREM'; did you mean 'TERM'?\n");
 }
 
-static void types_are_named_when_they_are_wrong(void **state)
+static void types_are_named_when_they_are_wrong(void **state UNUSED)
 {
 	refused("listen: 80\n" APP,
 		"f:1:9: error: listen: expected a list like '- http: 0.0.0.0:8080', found text\n");
@@ -337,7 +337,7 @@ static void types_are_named_when_they_are_wrong(void **state)
 	refused("just text\n", "f:1:1: error: expected keys like 'apps:', found text\n");
 }
 
-static void ranges_are_told_with_their_bound(void **state)
+static void ranges_are_told_with_their_bound(void **state UNUSED)
 {
 	refused("limits: { header: 100 }\n" APP,
 		"f:1:19: error: limits.header: 100 is below 1KiB\n");
@@ -352,7 +352,7 @@ static void ranges_are_told_with_their_bound(void **state)
 		"'never'?\n");
 }
 
-static void an_app_runs_or_is_elsewhere(void **state)
+static void an_app_runs_or_is_elsewhere(void **state UNUSED)
 {
 	refused("apps: {a: {hosts: [x]}}\n", "f:1:8: error: app 'a' has neither 'run' nor "
 					     "'targets': say how it runs, or where it is\n");
@@ -371,14 +371,14 @@ static void an_app_runs_or_is_elsewhere(void **state)
 	    "targets\n");
 }
 
-static void hosts_are_needed_when_there_are_several_apps(void **state)
+static void hosts_are_needed_when_there_are_several_apps(void **state UNUSED)
 {
 	refused("apps:\n  a: {run: x $PORT, hosts: [x]}\n  b: {run: x $PORT}\n",
 		"f:3:3: error: app 'b' has no hosts, and there are other apps: give it 'hosts: "
 		"[b.example.org]', or 'hosts: [\"*\"]' for what no other app takes\n");
 }
 
-static void two_apps_cannot_have_the_same_host_and_path(void **state)
+static void two_apps_cannot_have_the_same_host_and_path(void **state UNUSED)
 {
 	refused(
 	    "apps:\n  a: {run: x $PORT, hosts: [x, y]}\n  b:\n    run: x $PORT\n    hosts:\n      "
@@ -392,7 +392,7 @@ static void two_apps_cannot_have_the_same_host_and_path(void **state)
 		"f:1:37: error: path: '/a' stands here a second time; the first is on line 1\n");
 }
 
-static void bad_hosts_are_explained(void **state)
+static void bad_hosts_are_explained(void **state UNUSED)
 {
 	static const struct {
 		const char *host, *why;
@@ -422,7 +422,7 @@ static void bad_hosts_are_explained(void **state)
 	}
 }
 
-static void bad_addresses_are_explained(void **state)
+static void bad_addresses_are_explained(void **state UNUSED)
 {
 	static const struct {
 		const char *text, *why;
@@ -464,7 +464,7 @@ static void bad_addresses_are_explained(void **state)
 		"2001:db8::/32\n");
 }
 
-static void bad_names_and_paths_are_explained(void **state)
+static void bad_names_and_paths_are_explained(void **state UNUSED)
 {
 	refused("apps: {My_App: {run: x $PORT}}\n", "f:1:8: error: app 'My_App': an app's name has "
 						    "lower-case letters, digits and '-', at most "
@@ -489,7 +489,7 @@ static void bad_names_and_paths_are_explained(void **state)
 	       "f:3:31: warning: app 'b' shares its data directory 'd' with app 'a' (line 2)\n");
 }
 
-static void a_key_that_stands_twice_is_refused(void **state)
+static void a_key_that_stands_twice_is_refused(void **state UNUSED)
 {
 	refused("log: {}\nlog: {}\n" APP,
 		"f:2:1: error: 'log' stands here a second time; the first is on line 1\n");
@@ -497,7 +497,7 @@ static void a_key_that_stands_twice_is_refused(void **state)
 		"f:3:3: error: 'a' stands here a second time; the first is on line 2\n");
 }
 
-static void what_is_no_yaml_is_explained(void **state)
+static void what_is_no_yaml_is_explained(void **state UNUSED)
 {
 	refused("", "f: error: the file is empty; `upstate init` writes a first configuration\n");
 	refused("# nothing\n",
@@ -534,7 +534,7 @@ static void what_is_no_yaml_is_explained(void **state)
 		"'run: COMMAND'\n");
 }
 
-static void usual_slips_are_recognized(void **state)
+static void usual_slips_are_recognized(void **state UNUSED)
 {
 	refused("apps:\n  web\n    run: x\n", "f:3:8: error: a ':' cannot stand here: a key above "
 					      "lacks its ':', or this line is indented too "
@@ -561,14 +561,14 @@ static void usual_slips_are_recognized(void **state)
 		"indented too far, or the value holds a ': ' and needs quotes\n");
 }
 
-static void a_byte_order_mark_and_crlf_do_no_harm(void **state)
+static void a_byte_order_mark_and_crlf_do_no_harm(void **state UNUSED)
 {
 	warned("\xef\xbb\xbf"
 	       "apps:\r\n  a:\r\n    run: x $PORT\r\n",
 	       "");
 }
 
-static void the_first_error_is_the_callers_and_tells_of_the_rest(void **state)
+static void the_first_error_is_the_callers_and_tells_of_the_rest(void **state UNUSED)
 {
 	const char *text = "log: { files: x }\nlog: 5\n" APP;
 	struct conf *c = NULL;
@@ -580,7 +580,7 @@ static void the_first_error_is_the_callers_and_tells_of_the_rest(void **state)
 	assert_null(c);
 }
 
-static void problems_are_bounded_and_the_rest_is_counted(void **state)
+static void problems_are_bounded_and_the_rest_is_counted(void **state UNUSED)
 {
 	CLEANUP_BUF struct buf text = {0};
 
@@ -594,7 +594,7 @@ static void problems_are_bounded_and_the_rest_is_counted(void **state)
 	assert_non_null(strstr(buf_str(&said), "f: and 300 more\n"));
 }
 
-static void a_file_that_is_not_there_is_named(void **state)
+static void a_file_that_is_not_there_is_named(void **state UNUSED)
 {
 	struct conf *c = NULL;
 	struct err e = {0};
@@ -605,7 +605,7 @@ static void a_file_that_is_not_there_is_named(void **state)
 	assert_string_equal(e.msg, "cannot read /: it is no file");
 }
 
-static void a_file_beyond_the_bound_is_refused(void **state)
+static void a_file_beyond_the_bound_is_refused(void **state UNUSED)
 {
 	size_t len = CONF_BYTES_MAX + 1;
 	CLEANUP_FREE char *text = util_alloc(len + 1);
@@ -614,7 +614,7 @@ static void a_file_beyond_the_bound_is_refused(void **state)
 	refused(text, "f: error: the file is bigger than 16 MiB\n");
 }
 
-static void a_small_file_cannot_ask_for_a_huge_table(void **state)
+static void a_small_file_cannot_ask_for_a_huge_table(void **state UNUSED)
 {
 	CLEANUP_BUF struct buf text = {0};
 
@@ -633,7 +633,7 @@ static void a_small_file_cannot_ask_for_a_huge_table(void **state)
 				"all; 200000 are possible\n");
 }
 
-static void ten_thousand_apps_are_read_within_a_second(void **state)
+static void ten_thousand_apps_are_read_within_a_second(void **state UNUSED)
 {
 	CLEANUP_BUF struct buf text = {0};
 	clock_t began;

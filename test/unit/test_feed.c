@@ -89,7 +89,7 @@ static void expect_part(const struct buf *xml, const char *question, const char 
 
 static const char good_body[] = "{\"pid\":7,\"inside\":0}";
 
-static void an_atom_article_tells_a_device(void **unused)
+static void an_atom_article_tells_a_device(void **unused UNUSED)
 {
 	struct state_device d =
 	    device("guestbook/1", "good", "ready", "2026-11-22T03:12:15.123000Z", 7, good_body);
@@ -118,7 +118,7 @@ static void an_atom_article_tells_a_device(void **unused)
 	assert_non_null(strstr(buf_str(&b), "<![CDATA[<pre>"));
 }
 
-static void an_rss_item_tells_the_same_under_the_same_id(void **unused)
+static void an_rss_item_tells_the_same_under_the_same_id(void **unused UNUSED)
 {
 	struct state_device d = device("guestbook/1", "ugly", "exited with 1",
 				       "2026-02-01T03:02:05.123456Z", 7, good_body);
@@ -139,7 +139,7 @@ static void an_rss_item_tells_the_same_under_the_same_id(void **unused)
 	expect_part(&b, "//item/description", "\"pid\": 7");
 }
 
-static void a_change_tells_its_receipt(void **unused)
+static void a_change_tells_its_receipt(void **unused UNUSED)
 {
 	json_t *change =
 	    json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:f}",
@@ -172,7 +172,7 @@ static void a_change_tells_its_receipt(void **unused)
 	json_decref(change);
 }
 
-static void a_feed_without_articles_has_the_date_it_is_given(void **unused)
+static void a_feed_without_articles_has_the_date_it_is_given(void **unused UNUSED)
 {
 	struct feed f = feed_of(NULL, 0);
 	CLEANUP_BUF struct buf b = {0};
@@ -183,7 +183,7 @@ static void a_feed_without_articles_has_the_date_it_is_given(void **unused)
 	expect(&b, "//lastBuildDate", "Sun, 22 Nov 2026 00:00:00 GMT");
 }
 
-static void the_same_input_in_any_order_gives_the_same_bytes_newest_first(void **unused)
+static void the_same_input_in_any_order_gives_the_same_bytes_newest_first(void **unused UNUSED)
 {
 	struct state_device d[] = {
 	    device("a", "good", "", "2026-11-22T03:12:15.123000Z", 1, good_body),
@@ -212,7 +212,7 @@ static void the_same_input_in_any_order_gives_the_same_bytes_newest_first(void *
 			    "\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"");
 }
 
-static void hostile_text_neither_breaks_the_form_nor_gets_lost(void **unused)
+static void hostile_text_neither_breaks_the_form_nor_gets_lost(void **unused UNUSED)
 {
 	struct state_device d =
 	    device("x/\"<&>' \x01\xff\xc3\xa4%2f", "bad",
@@ -237,7 +237,7 @@ static void hostile_text_neither_breaks_the_form_nor_gets_lost(void **unused)
 	expect_part(&b, "//a:entry/a:content", "{]]>\xef\xbf\xbd\n</pre>");
 }
 
-static void beyond_its_bounds_it_says_what_was_left_out(void **unused)
+static void beyond_its_bounds_it_says_what_was_left_out(void **unused UNUSED)
 {
 	struct state_device *d = util_alloc(1200 * sizeof(*d));
 	struct feed_change c[60];
@@ -267,7 +267,7 @@ static void beyond_its_bounds_it_says_what_was_left_out(void **unused)
 	free(d);
 }
 
-static void a_huge_dump_is_cut(void **unused)
+static void a_huge_dump_is_cut(void **unused UNUSED)
 {
 	char *huge = util_alloc(FEED_DUMP_MAX * 2 + 1);
 	struct state_device d = device("a", "good", "", "2026-11-22T03:12:15.123000Z", 1, huge);

@@ -54,7 +54,7 @@ static void expect(enum http1_result got, enum http1_result want, const char *in
 
 #define R(fields) "POST /x HTTP/1.1\r\nHost: a\r\n" fields "\r\n"
 
-static void a_browsers_request_is_read(void **state)
+static void a_browsers_request_is_read(void **state UNUSED)
 {
 	static const char text[] = "GET /a/b?c=d&e HTTP/1.1\r\nHost: Shop.Example:8080\r\n"
 				   "user-AGENT: x/1 \t \r\nAccept:*/*\r\nX-Empty:\r\n"
@@ -76,7 +76,7 @@ static void a_browsers_request_is_read(void **state)
 	assert_int_equal(head.head_len, strlen(text) - 4);
 }
 
-static void every_known_header_is_recognised_in_any_case(void **state)
+static void every_known_header_is_recognised_in_any_case(void **state UNUSED)
 {
 	static const char *const names[] = {NULL,
 #define X(name, lower) lower,
@@ -107,7 +107,7 @@ static void every_known_header_is_recognised_in_any_case(void **state)
 	}
 }
 
-static void what_two_parsers_could_read_differently_is_refused(void **state)
+static void what_two_parsers_could_read_differently_is_refused(void **state UNUSED)
 {
 	static const struct {
 		enum http1_result want;
@@ -257,7 +257,7 @@ static void what_two_parsers_could_read_differently_is_refused(void **state)
 	assert_int_equal(request_n("GET / HTTP/1.1\r\nA: \0\r\n", 22, &limits), HTTP1_BAD);
 }
 
-static void what_the_rfc_allows_is_taken(void **state)
+static void what_the_rfc_allows_is_taken(void **state UNUSED)
 {
 	static const struct {
 		const char *text, *target, *host;
@@ -298,7 +298,7 @@ static void what_the_rfc_allows_is_taken(void **state)
 	}
 }
 
-static void framing_of_answers_follows_the_rfc(void **state)
+static void framing_of_answers_follows_the_rfc(void **state UNUSED)
 {
 	static const struct {
 		const char *text;
@@ -355,7 +355,7 @@ static void framing_of_answers_follows_the_rfc(void **state)
 	assert_int_equal(head.length, 7);
 }
 
-static void keep_alive_upgrade_and_expect_come_from_their_headers(void **state)
+static void keep_alive_upgrade_and_expect_come_from_their_headers(void **state UNUSED)
 {
 	static const struct {
 		const char *fields;
@@ -396,7 +396,7 @@ static void keep_alive_upgrade_and_expect_come_from_their_headers(void **state)
 	}
 }
 
-static void hop_by_hop_headers_are_known_and_named_ones_too(void **state)
+static void hop_by_hop_headers_are_known_and_named_ones_too(void **state UNUSED)
 {
 	static const char text[] = R("Connection: close, X-Mine, Host,content-length\r\n"
 				     "x-mine: 1\r\nTE: trailers\r\nKeep-Alive: 5\r\nTrailer: x\r\n"
@@ -415,7 +415,7 @@ static void hop_by_hop_headers_are_known_and_named_ones_too(void **state)
 	assert_true(http1_is_hop(&head, &head.headers[3]));
 }
 
-static void a_connection_header_cannot_name_without_end(void **state)
+static void a_connection_header_cannot_name_without_end(void **state UNUSED)
 {
 	char text[512] = "GET / HTTP/1.1\r\nHost: a\r\nConnection: ";
 
@@ -463,7 +463,7 @@ static void same_however_cut(const char *text, bool is_answer)
 	free(whole);
 }
 
-static void the_verdict_does_not_depend_on_how_the_bytes_came(void **state)
+static void the_verdict_does_not_depend_on_how_the_bytes_came(void **state UNUSED)
 {
 	same_however_cut("\r\n\r\nGET /a?b HTTP/1.1\r\nHost: a.b:80\r\nX:  y \r\n\r\nGET ", false);
 	same_however_cut(R("Content-Length: 10\r\nCookie: a=b; c=\td\r\n") "0123456789", false);
@@ -475,7 +475,7 @@ static void the_verdict_does_not_depend_on_how_the_bytes_came(void **state)
 	same_however_cut("GET / HTTP/3.1\r\nHost : a\r\n", false);
 }
 
-static void limits_hold_at_their_edge(void **state)
+static void limits_hold_at_their_edge(void **state UNUSED)
 {
 	const char text[] = "GET / HTTP/1.1\r\nHost: a\r\nB: c\r\n\r\n";
 	const size_t len = sizeof(text) - 1;
@@ -541,7 +541,7 @@ static enum http1_result dechunk(const char *text, size_t len, size_t step, char
 	return r;
 }
 
-static void a_chunked_body_is_decoded_however_it_is_cut(void **state)
+static void a_chunked_body_is_decoded_however_it_is_cut(void **state UNUSED)
 {
 	static const char text[] = "5\r\nhello\r\n1;a=b;c=\"d e\"\r\n \r\n00000C\r\nworld, again\r\n"
 				   "0;last\r\nTrailer: x\r\n\r\n";
@@ -557,7 +557,7 @@ static void a_chunked_body_is_decoded_however_it_is_cut(void **state)
 	}
 }
 
-static void malformed_chunks_are_refused(void **state)
+static void malformed_chunks_are_refused(void **state UNUSED)
 {
 	static const char *const table[] = {
 		"\r\n", ";a\r\n", "x\r\n", "-1\r\n", "0x5\r\n", "+5\r\n", " 5\r\n", "5 \r\n", "5 ;a\r\n",
@@ -577,7 +577,7 @@ static void malformed_chunks_are_refused(void **state)
 	expect(dechunk("0000000000000005\r\n", 18, 100, body, &len, &used), HTTP1_MORE, "16 digits");
 }
 
-static void chunk_extensions_are_bounded_over_the_whole_body(void **state)
+static void chunk_extensions_are_bounded_over_the_whole_body(void **state UNUSED)
 {
 	struct http1_chunked c = {0};
 	enum http1_result r = HTTP1_MORE;
@@ -606,7 +606,7 @@ static enum http1_result trailer(const char *text, size_t step)
 	return r;
 }
 
-static void trailers_are_read_and_dangerous_ones_refused(void **state)
+static void trailers_are_read_and_dangerous_ones_refused(void **state UNUSED)
 {
 	static const struct {
 		const char *text;
@@ -650,7 +650,7 @@ static void trailers_are_read_and_dangerous_ones_refused(void **state)
 	free(large);
 }
 
-static void lists_and_reasons_are_looked_up(void **state)
+static void lists_and_reasons_are_looked_up(void **state UNUSED)
 {
 	struct http1_slice list = {" a ,\t, Bc,d e", 13};
 

@@ -13,7 +13,7 @@
 static struct keeper k;
 static char state[] = "/tmp/upstate-keep-XXXXXX";
 
-static int setup(void **unused)
+static int setup(void **unused UNUSED)
 {
 	char run[64];
 
@@ -30,7 +30,7 @@ static int setup(void **unused)
 	return mkdir(run, 0711);
 }
 
-static int teardown(void **unused)
+static int teardown(void **unused UNUSED)
 {
 	char run[64];
 	struct instance *in;
@@ -92,7 +92,7 @@ static bool has_env(const struct order *o, const char *start)
 	return false;
 }
 
-static void an_order_is_copied_with_what_the_keeper_adds(void **unused)
+static void an_order_is_copied_with_what_the_keeper_adds(void **unused UNUSED)
 {
 	const struct msg *m = order_for(1);
 	struct order o;
@@ -111,7 +111,7 @@ static void an_order_is_copied_with_what_the_keeper_adds(void **unused)
 	order_fini(&o);
 }
 
-static void an_order_may_name_its_home_and_path_but_not_the_notify_socket(void **unused)
+static void an_order_may_name_its_home_and_path_but_not_the_notify_socket(void **unused UNUSED)
 {
 	static const char tail[] = "x\0"
 				   "HOME=/h\0"
@@ -141,7 +141,7 @@ static void expect_refused(const struct msg *m, enum err_code code)
 	order_fini(&o);
 }
 
-static void an_order_that_does_not_add_up_is_refused(void **unused)
+static void an_order_that_does_not_add_up_is_refused(void **unused UNUSED)
 {
 	struct msg m = *order_for(1);
 
@@ -164,7 +164,7 @@ static void an_order_that_does_not_add_up_is_refused(void **unused)
 	expect_refused(&m, ERR_INPUT);
 }
 
-static void strings_without_an_end_end_within_their_field(void **unused)
+static void strings_without_an_end_end_within_their_field(void **unused UNUSED)
 {
 	const struct msg *m = order_for(1);
 	struct order o;
@@ -180,14 +180,14 @@ static void strings_without_an_end_end_within_their_field(void **unused)
 
 /* --- the table of states ------------------------------------------------- */
 
-static void no_cell_of_the_table_is_empty(void **unused)
+static void no_cell_of_the_table_is_empty(void **unused UNUSED)
 {
 	for (int s = 0; s < INSTANCE_STATE_COUNT; s++)
 		for (int e = 0; e < INSTANCE_EVENT_COUNT; e++)
 			assert_non_null(instance_table[s][e]);
 }
 
-static void each_event_leads_from_each_state_to_the_right_one(void **unused)
+static void each_event_leads_from_each_state_to_the_right_one(void **unused UNUSED)
 {
 	/* Rows and columns as in instance.c; GONE is met from the other states. */
 	enum {
@@ -232,7 +232,7 @@ static void each_event_leads_from_each_state_to_the_right_one(void **unused)
 	}
 }
 
-static void a_start_that_is_told_twice_is_one_start(void **unused)
+static void a_start_that_is_told_twice_is_one_start(void **unused UNUSED)
 {
 	struct instance *in;
 
@@ -244,7 +244,7 @@ static void a_start_that_is_told_twice_is_one_start(void **unused)
 	assert_int_equal(k.by_id.len, 1);
 }
 
-static void a_refused_instance_leaves_nothing_behind(void **unused)
+static void a_refused_instance_leaves_nothing_behind(void **unused UNUSED)
 {
 	struct stat st;
 
@@ -260,7 +260,7 @@ static void a_refused_instance_leaves_nothing_behind(void **unused)
 	assert_true(list_empty(&k.instances));
 }
 
-static void instances_have_a_limit(void **unused)
+static void instances_have_a_limit(void **unused UNUSED)
 {
 	struct instance *in = NULL;
 
@@ -273,7 +273,7 @@ static void instances_have_a_limit(void **unused)
 		map_del(&k.by_id, 100000 + id);
 }
 
-static void stop_falls_back_on_kill_and_reports_the_end(void **unused)
+static void stop_falls_back_on_kill_and_reports_the_end(void **unused UNUSED)
 {
 	struct instance *in;
 	struct msg_stop stop = {.id = 8, .signal = SIGCONT, .grace_ms = 50}; /* it does not mind */
@@ -290,7 +290,7 @@ static void stop_falls_back_on_kill_and_reports_the_end(void **unused)
 
 /* --- who has a port ------------------------------------------------------ */
 
-static void the_owner_of_a_port_is_found(void **unused)
+static void the_owner_of_a_port_is_found(void **unused UNUSED)
 {
 	struct sockaddr_storage addr = {0};
 	struct sockaddr_in *in = (struct sockaddr_in *)&addr;
@@ -311,7 +311,7 @@ static void the_owner_of_a_port_is_found(void **unused)
 	close(fd);
 }
 
-static void an_end_is_said_in_words(void **unused)
+static void an_end_is_said_in_words(void **unused UNUSED)
 {
 	char text[100];
 

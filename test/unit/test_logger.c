@@ -17,7 +17,7 @@
 
 static char state[64];
 
-static int setup(void **unused)
+static int setup(void **unused UNUSED)
 {
 	char path[80];
 
@@ -28,7 +28,7 @@ static int setup(void **unused)
 	return mkdir(path, 0700);
 }
 
-static int teardown(void **unused)
+static int teardown(void **unused UNUSED)
 {
 	static const char *const names[] = {"a.log",	      "a.log.1",   "a.log.2",
 					    "a.log.3",	      "book.log",  "access.log",
@@ -61,7 +61,7 @@ static const char *content(const char *name)
 
 /* --- lines --------------------------------------------------------------- */
 
-static void bytes_become_lines_wherever_they_are_cut(void **unused)
+static void bytes_become_lines_wherever_they_are_cut(void **unused UNUSED)
 {
 	static const char in[] = "one\ntwo\r\n\nthree";
 	static const char want[] = WHEN "i one\n" WHEN "i two\n" WHEN "i \n" WHEN "i three\n";
@@ -79,7 +79,7 @@ static void bytes_become_lines_wherever_they_are_cut(void **unused)
 	}
 }
 
-static void a_line_is_cut_at_its_bound_and_says_so(void **unused)
+static void a_line_is_cut_at_its_bound_and_says_so(void **unused UNUSED)
 {
 	static char in[LOG_LINE_MAX + 1000];
 	struct lines l = {.name = "i"};
@@ -99,7 +99,7 @@ static void a_line_is_cut_at_its_bound_and_says_so(void **unused)
 
 /* --- files --------------------------------------------------------------- */
 
-static void a_file_is_rotated_at_its_size_and_the_oldest_goes(void **unused)
+static void a_file_is_rotated_at_its_size_and_the_oldest_goes(void **unused UNUSED)
 {
 	const struct msg_logconf conf = {.file_bytes = 10, .files = 3, .access = 1};
 	struct logfile f;
@@ -123,7 +123,7 @@ static void a_file_is_rotated_at_its_size_and_the_oldest_goes(void **unused)
 	logfile_fini(&f);
 }
 
-static void one_file_only_starts_over(void **unused)
+static void one_file_only_starts_over(void **unused UNUSED)
 {
 	const struct msg_logconf conf = {.file_bytes = 10, .files = 1};
 	struct logfile f;
@@ -137,7 +137,7 @@ static void one_file_only_starts_over(void **unused)
 }
 
 /* RLIMIT_FSIZE stands for a disk that is full: it cuts a write short in the same way. */
-static void a_full_disk_drops_whole_lines_and_counts_them_and_goes_on_later(void **unused)
+static void a_full_disk_drops_whole_lines_and_counts_them_and_goes_on_later(void **unused UNUSED)
 {
 	const struct msg_logconf conf = {.file_bytes = 1 << 20, .files = 2};
 	struct rlimit was, small;
@@ -160,7 +160,7 @@ static void a_full_disk_drops_whole_lines_and_counts_them_and_goes_on_later(void
 	logfile_fini(&f);
 }
 
-static void a_file_that_cannot_be_opened_is_tried_again_each_second(void **unused)
+static void a_file_that_cannot_be_opened_is_tried_again_each_second(void **unused UNUSED)
 {
 	const struct msg_logconf conf = {.file_bytes = 1 << 20, .files = 2};
 	struct logfile f;
@@ -213,7 +213,7 @@ static uint32_t make_record(const char *path, size_t path_len)
 	return (uint32_t)(sizeof(r) + 5 + path_len + 17);
 }
 
-static void a_record_becomes_a_line_of_json(void **unused)
+static void a_record_becomes_a_line_of_json(void **unused UNUSED)
 {
 	CLEANUP_BUF struct buf out = {0};
 
@@ -228,7 +228,7 @@ static void a_record_becomes_a_line_of_json(void **unused)
 }
 
 /* Jansson, a strict reader, is the judge. */
-static void any_bytes_become_valid_json_and_text_stays_what_it_was(void **unused)
+static void any_bytes_become_valid_json_and_text_stays_what_it_was(void **unused UNUSED)
 {
 	static const char *const good[] = {"/plain",	"/\"quoted\\",	 "/\x01\x1f\x7f",
 					   "/\xc3\xa9", "/\xe2\x82\xac", "/\xf0\x9f\x98\x80"};
@@ -260,7 +260,7 @@ static void any_bytes_become_valid_json_and_text_stays_what_it_was(void **unused
 	}
 }
 
-static void what_is_not_utf8_becomes_a_replacement_character(void **unused)
+static void what_is_not_utf8_becomes_a_replacement_character(void **unused UNUSED)
 {
 	static const char *const bad[] = {"\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80",
 					  "\xe2\x82", "\x80"};
@@ -273,7 +273,7 @@ static void what_is_not_utf8_becomes_a_replacement_character(void **unused)
 	}
 }
 
-static void a_record_whose_lengths_do_not_add_up_is_refused(void **unused)
+static void a_record_whose_lengths_do_not_add_up_is_refused(void **unused UNUSED)
 {
 	uint32_t len = make_record("/", 1);
 	CLEANUP_BUF struct buf out = {0};
@@ -290,12 +290,12 @@ static struct msg_channel keeper;
 static struct loop loop;
 static bool is_ready, has_ended;
 
-static void on_msg(struct msg_channel *ch, struct msg *m)
+static void on_msg(struct msg_channel *ch UNUSED, struct msg *m)
 {
 	is_ready |= m->type == MSG_READY;
 }
 
-static void on_end(struct msg_channel *ch, const char *reason)
+static void on_end(struct msg_channel *ch UNUSED, const char *reason UNUSED)
 {
 	has_ended = true;
 }
@@ -357,7 +357,7 @@ static void wait_for(const char *file, const char *text)
 	assert_non_null(strstr(content(file), text));
 }
 
-static void the_logger_writes_lines_partial_lines_and_what_is_left_at_the_end(void **unused)
+static void the_logger_writes_lines_partial_lines_and_what_is_left_at_the_end(void **unused UNUSED)
 {
 	int ring = ring_create(1), bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pid_t pid = start_logger(ring, bell);
@@ -380,7 +380,7 @@ static void the_logger_writes_lines_partial_lines_and_what_is_left_at_the_end(vo
 	close(ring), close(bell);
 }
 
-static void the_bell_wakes_the_logger_and_records_reach_the_access_log(void **unused)
+static void the_bell_wakes_the_logger_and_records_reach_the_access_log(void **unused UNUSED)
 {
 	int ring_fd = ring_create(1), bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	struct ring *ring = ring_map(ring_fd, 1);

@@ -13,7 +13,7 @@ static void note_fired(struct loop_timer *t)
 	fired[fired_len++] = t->at_ms;
 }
 
-static void timers_fire_in_order_though_moved_later_and_earlier(void **state)
+static void timers_fire_in_order_though_moved_later_and_earlier(void **state UNUSED)
 {
 	struct loop_timer t[20];
 	uint64_t base;
@@ -42,7 +42,7 @@ static void timers_fire_in_order_though_moved_later_and_earlier(void **state)
 
 static struct loop_io first, second;
 
-static void remove_the_other(struct loop_io *io, uint32_t events)
+static void remove_the_other(struct loop_io *io, uint32_t events UNUSED)
 {
 	char c;
 
@@ -51,7 +51,7 @@ static void remove_the_other(struct loop_io *io, uint32_t events)
 	fired_len++;
 }
 
-static void an_io_removed_by_another_callback_of_the_turn_is_not_called(void **state)
+static void an_io_removed_by_another_callback_of_the_turn_is_not_called(void **state UNUSED)
 {
 	int a[2], b[2];
 
@@ -71,13 +71,13 @@ static void an_io_removed_by_another_callback_of_the_turn_is_not_called(void **s
 
 static int child_status = -1;
 
-static void child_ended(struct loop_child *child, int status)
+static void child_ended(struct loop_child *child UNUSED, int status)
 {
 	child_status = status;
 	loop_stop(&loop);
 }
 
-static void a_child_is_reaped_and_reported(void **state)
+static void a_child_is_reaped_and_reported(void **state UNUSED)
 {
 	struct loop_child child = {.on_exit = child_ended};
 	pid_t pid;

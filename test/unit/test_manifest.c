@@ -29,7 +29,7 @@ static void assert_refused(const char *body, const char *why)
 		fail_msg("'%s' does not say '%s'", e.msg, why);
 }
 
-static void a_manifest_reads_back_as_written(void **state)
+static void a_manifest_reads_back_as_written(void **state UNUSED)
 {
 	static const char text[] = HEAD "d 0755 bin\n"
 					"l ../lib/x\tbin/link\n"
@@ -56,7 +56,7 @@ static void a_manifest_reads_back_as_written(void **state)
 	store_manifest_free(&m);
 }
 
-static void the_id_is_the_hash_of_the_text(void **state)
+static void the_id_is_the_hash_of_the_text(void **state UNUSED)
 {
 	/* printf 'upstate-manifest 1\nf 0644 5 2cf2... a\n' | sha256sum */
 	static const char *id = "b22f40c903e7b1e83c3879ea359228c0861435d8cc8e697619e0080571edc5f5";
@@ -67,7 +67,7 @@ static void the_id_is_the_hash_of_the_text(void **state)
 	store_manifest_free(&m);
 }
 
-static void what_is_not_canonical_is_refused_with_its_line(void **state)
+static void what_is_not_canonical_is_refused_with_its_line(void **state UNUSED)
 {
 	assert_int_equal(parse(""), -ERR_INPUT);
 	assert_int_equal(parse("upstate-manifest 2\n" FILE_A), -ERR_INPUT);
@@ -83,7 +83,7 @@ static void what_is_not_canonical_is_refused_with_its_line(void **state)
 	assert_refused("f 0644 5 " SUM "  a\n" FILE_A "l a a\n", "target<tab>path");
 }
 
-static void sizes_and_hashes_are_written_one_way_only(void **state)
+static void sizes_and_hashes_are_written_one_way_only(void **state UNUSED)
 {
 	static const char *const wrong[] = {
 	    "f 0644 05 " SUM " a\n",
@@ -105,7 +105,7 @@ static void sizes_and_hashes_are_written_one_way_only(void **state)
 		assert_refused(wrong[i], "line 2: expected 'SIZE SHA256 path'");
 }
 
-static void paths_that_could_lead_elsewhere_are_refused(void **state)
+static void paths_that_could_lead_elsewhere_are_refused(void **state UNUSED)
 {
 	static const char *const paths[] = {"/a",   "a/",   "a//b",  ".",    "..", "./a",
 					    "../a", "a/..", "a/./b", "a\tb", ""};
@@ -123,7 +123,7 @@ static void paths_that_could_lead_elsewhere_are_refused(void **state)
 	assert_refused("d 0755 a\nf 0644 5 " SUM " a/..b/c\n", "no directory 'a/..b'");
 }
 
-static void a_parent_is_a_directory_of_its_own(void **state)
+static void a_parent_is_a_directory_of_its_own(void **state UNUSED)
 {
 	assert_refused("f 0644 5 " SUM " a/b\n", "line 2: 'a/b' has no directory 'a'");
 	assert_refused(FILE_A "f 0644 5 " SUM " a/b\n", "line 3: 'a/b' has no directory 'a'");
@@ -131,7 +131,7 @@ static void a_parent_is_a_directory_of_its_own(void **state)
 	assert_int_equal(parse(HEAD "d 0755 a\nf 0644 5 " SUM " a-\nf 0644 5 " SUM " a/b\n"), 0);
 }
 
-static void links_stay_inside(void **state)
+static void links_stay_inside(void **state UNUSED)
 {
 	static const char *const outside[] = {"/",	   "/etc/passwd",  "..",   "../x",
 					      "b/../..",   "../a/../../x", "s/..", "s/../x",
@@ -157,7 +157,7 @@ static void links_stay_inside(void **state)
 	assert_refused("d 0755 a\nl ../../c\ta/l\nf 0644 5 " SUM " c\n", "line 3: link 'a/l'");
 }
 
-static void a_byte_that_ends_strings_ends_nothing(void **state)
+static void a_byte_that_ends_strings_ends_nothing(void **state UNUSED)
 {
 	static const char text[] = HEAD FILE_A "d 0755 x\0/../../etc\n";
 	struct store_manifest m;
@@ -165,7 +165,7 @@ static void a_byte_that_ends_strings_ends_nothing(void **state)
 	assert_int_equal(store_manifest_parse(text, sizeof(text) - 1, &m, &e), -ERR_INPUT);
 }
 
-static void there_is_a_largest_number_of_entries(void **state)
+static void there_is_a_largest_number_of_entries(void **state UNUSED)
 {
 	size_t cap = (STORE_FILES_MAX + 2) * 100, len;
 	char *text = malloc(cap);

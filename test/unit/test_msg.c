@@ -17,7 +17,7 @@ static int got, ended, kept_fd;
 static char end_reason[1024];
 static bool keep_fd;
 
-static void on_msg(struct msg_channel *ch, struct msg *m)
+static void on_msg(struct msg_channel *ch UNUSED, struct msg *m)
 {
 	got++;
 	last = *m;
@@ -27,7 +27,7 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 		kept_fd = TAKE_FD(m->fds[0]);
 }
 
-static void on_end(struct msg_channel *ch, const char *reason)
+static void on_end(struct msg_channel *ch UNUSED, const char *reason)
 {
 	ended++;
 	util_copy(end_reason, sizeof(end_reason), reason);
@@ -44,7 +44,7 @@ static int open_fds(void)
 	return n;
 }
 
-static int setup(void **state)
+static int setup(void **state UNUSED)
 {
 	int ends[2];
 
@@ -58,7 +58,7 @@ static int setup(void **state)
 	return msg_channel_open(&a, &loop, ends[0]) | msg_channel_open(&b, &loop, ends[1]);
 }
 
-static int teardown(void **state)
+static int teardown(void **state UNUSED)
 {
 	msg_channel_close(&a);
 	msg_channel_close(&b);
@@ -75,7 +75,7 @@ static void turn(void)
 		loop_turn(&loop, 0);
 }
 
-static void every_message_arrives_as_it_was_sent(void **state)
+static void every_message_arrives_as_it_was_sent(void **state UNUSED)
 {
 	char body[4096], tail[1000];
 	int null = open("/dev/null", O_RDONLY);
@@ -101,7 +101,7 @@ static void every_message_arrives_as_it_was_sent(void **state)
 	close(null);
 }
 
-static void the_longest_tail_fits(void **state)
+static void the_longest_tail_fits(void **state UNUSED)
 {
 	static char tail[MSG_TAIL_MAX];
 
@@ -112,7 +112,7 @@ static void the_longest_tail_fits(void **state)
 	assert_memory_equal(last_tail, tail, sizeof(tail));
 }
 
-static void a_descriptor_that_is_not_taken_is_closed_and_a_taken_one_works(void **state)
+static void a_descriptor_that_is_not_taken_is_closed_and_a_taken_one_works(void **state UNUSED)
 {
 	int before, null = open("/dev/null", O_RDONLY);
 	char c;
@@ -168,7 +168,7 @@ static void send_bad(const void *packet, size_t len, const int *fds, int fds_len
 	assert_int_equal(open_fds(), before - 1); /* its own end, and nothing that came with it */
 }
 
-static void a_bad_packet_ends_the_channel_and_leaks_nothing(void **state)
+static void a_bad_packet_ends_the_channel_and_leaks_nothing(void **state UNUSED)
 {
 	static char packet[200000] __attribute__((aligned(8)));
 	uint32_t *head = (uint32_t *)packet;
@@ -196,7 +196,7 @@ static void a_bad_packet_ends_the_channel_and_leaks_nothing(void **state)
 	send_bad(packet, sizeof(packet), NULL, 0);
 }
 
-static void the_end_of_a_peer_is_told_once(void **state)
+static void the_end_of_a_peer_is_told_once(void **state UNUSED)
 {
 	msg_channel_close(&a);
 	turn();
@@ -207,7 +207,7 @@ static void the_end_of_a_peer_is_told_once(void **state)
 	assert_int_equal(ended, 1);
 }
 
-static void what_the_socket_does_not_take_waits_in_order(void **state)
+static void what_the_socket_does_not_take_waits_in_order(void **state UNUSED)
 {
 	uint64_t sent = 0;
 
@@ -224,7 +224,7 @@ static void what_the_socket_does_not_take_waits_in_order(void **state)
 	assert_int_equal(ended, 0);
 }
 
-static void a_peer_that_never_reads_is_given_up_at_the_bound_and_leaks_nothing(void **state)
+static void a_peer_that_never_reads_is_given_up_at_the_bound_and_leaks_nothing(void **state UNUSED)
 {
 	int null = open("/dev/null", O_RDONLY), before = open_fds();
 	int sent = 0;
@@ -241,7 +241,7 @@ static void a_peer_that_never_reads_is_given_up_at_the_bound_and_leaks_nothing(v
 	assert_int_equal(open_fds(), before - 3);
 }
 
-static void strings_of_a_tail_are_split_and_counted(void **state)
+static void strings_of_a_tail_are_split_and_counted(void **state UNUSED)
 {
 	const char tail[] = "one\0\0three\0cut";
 	struct msg m = {.tail = tail, .tail_len = sizeof(tail) - 1};
@@ -259,7 +259,7 @@ static void strings_of_a_tail_are_split_and_counted(void **state)
 	assert_false(msg_strings(&m, &at, 1, s));
 }
 
-static void each_part_gets_its_shared_descriptors_without_gaps(void **state)
+static void each_part_gets_its_shared_descriptors_without_gaps(void **state UNUSED)
 {
 	assert_int_equal(shared_at(PART_ROUTER, SHARED_NUMBERS), 0);
 	assert_int_equal(shared_at(PART_ROUTER, SHARED_RING), 3);

@@ -94,7 +94,7 @@ static json_t *load_quoted(const char *text)
 	return j;
 }
 
-static void the_status_page_tells_the_worst_first(void **unused)
+static void the_status_page_tells_the_worst_first(void **unused UNUSED)
 {
 	json_t *status = load_quoted(status_text), *change = load_quoted(change_text);
 	json_t *changes = json_pack("[o]", change);
@@ -114,7 +114,7 @@ static void the_status_page_tells_the_worst_first(void **unused)
 	json_decref(status);
 }
 
-static void an_app_shows_its_state_figures_and_instances(void **unused)
+static void an_app_shows_its_state_figures_and_instances(void **unused UNUSED)
 {
 	json_t *status = load_quoted(status_text);
 	CLEANUP_BUF struct buf b = {0};
@@ -140,7 +140,7 @@ static void an_app_shows_its_state_figures_and_instances(void **unused)
 	json_decref(status);
 }
 
-static void a_change_shows_its_receipt_and_steps(void **unused)
+static void a_change_shows_its_receipt_and_steps(void **unused UNUSED)
 {
 	json_t *change = load_quoted(change_text);
 	CLEANUP_BUF struct buf b = {0};
@@ -157,7 +157,7 @@ static void a_change_shows_its_receipt_and_steps(void **unused)
 	json_decref(change);
 }
 
-static void a_device_shows_what_it_was_and_is(void **unused)
+static void a_device_shows_what_it_was_and_is(void **unused UNUSED)
 {
 	struct state_device d = {.id = "book/1",
 				 .app = "book",
@@ -214,7 +214,7 @@ static void check_harmless(struct buf *b)
 	b->len = 0;
 }
 
-static void hostile_text_in_every_place_stays_text(void **unused)
+static void hostile_text_in_every_place_stays_text(void **unused UNUSED)
 {
 	json_t *status = load_quoted(status_text), *change = load_quoted(change_text);
 	json_t *evil_status = poison(status, EVIL), *evil_change = poison(change, EVIL);
@@ -241,7 +241,7 @@ static void hostile_text_in_every_place_stays_text(void **unused)
 	json_decref(status);
 }
 
-static void what_is_missing_or_of_another_type_is_left_out(void **unused)
+static void what_is_missing_or_of_another_type_is_left_out(void **unused UNUSED)
 {
 	static const char *const odd[] = {
 	    "{}",
@@ -266,7 +266,7 @@ static void what_is_missing_or_of_another_type_is_left_out(void **unused)
 	}
 }
 
-static void a_table_beyond_its_bound_counts_the_rest(void **unused)
+static void a_table_beyond_its_bound_counts_the_rest(void **unused UNUSED)
 {
 	json_t *changes = json_array();
 	CLEANUP_BUF struct buf b = {0};

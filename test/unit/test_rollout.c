@@ -57,7 +57,7 @@ static void settle(void)
 	world_obeys();
 }
 
-static int fresh(void **state)
+static int fresh(void **state UNUSED)
 {
 	memset(&r, 0, sizeof(r));
 	rules.never_mixed = false;
@@ -71,7 +71,7 @@ static int fresh(void **state)
 	return 0;
 }
 
-static void deploy_does_one_slot_at_a_time_and_parks_the_old(void **state)
+static void deploy_does_one_slot_at_a_time_and_parks_the_old(void **state UNUSED)
 {
 	deploy(2);
 	assert_int_equal(count(2, USE_PROBE), 1);
@@ -92,7 +92,7 @@ static void deploy_does_one_slot_at_a_time_and_parks_the_old(void **state)
 	assert_int_equal(r.unit_count, 2);
 }
 
-static void a_unit_that_never_gets_ready_is_undone(void **state)
+static void a_unit_that_never_gets_ready_is_undone(void **state UNUSED)
 {
 	deploy(2);
 	now += 1000;
@@ -105,7 +105,7 @@ static void a_unit_that_never_gets_ready_is_undone(void **state)
 	assert_int_equal(count(2, USE_SERVE), 0);
 }
 
-static void an_end_in_the_bake_goes_back_to_the_parked_in_one_step(void **state)
+static void an_end_in_the_bake_goes_back_to_the_parked_in_one_step(void **state UNUSED)
 {
 	deploy(2);
 	world_obeys();
@@ -121,7 +121,7 @@ static void an_end_in_the_bake_goes_back_to_the_parked_in_one_step(void **state)
 	assert_non_null(strstr(r.reason, "ended"));
 }
 
-static void rollback_starts_all_slots_at_once(void **state)
+static void rollback_starts_all_slots_at_once(void **state UNUSED)
 {
 	deploy(2);
 	settle();
@@ -134,7 +134,7 @@ static void rollback_starts_all_slots_at_once(void **state)
 	assert_int_equal(r.current.release, 1);
 }
 
-static void abort_is_legal_in_every_phase(void **state)
+static void abort_is_legal_in_every_phase(void **state UNUSED)
 {
 	for (int after = 0; after < 12; after++) {
 		fresh(NULL);
@@ -151,7 +151,7 @@ static void abort_is_legal_in_every_phase(void **state)
 	}
 }
 
-static void versions_that_must_not_mix_never_run_together(void **state)
+static void versions_that_must_not_mix_never_run_together(void **state UNUSED)
 {
 	rules.never_mixed = true;
 	deploy(2);
@@ -170,7 +170,7 @@ static void versions_that_must_not_mix_never_run_together(void **state)
 	assert_int_equal(r.current.release, 2);
 }
 
-static void a_failed_first_deploy_leaves_nothing(void **state)
+static void a_failed_first_deploy_leaves_nothing(void **state UNUSED)
 {
 	memset(&r, 0, sizeof(r));
 	deploy(1);
@@ -204,7 +204,7 @@ static void rollback(uint32_t release, uint64_t change)
 	step((struct rollout_event){ROLLOUT_ROLLBACK, {release, 1}, change, NULL});
 }
 
-static void an_undo_does_its_work_in_the_step_that_decides_it(void **state)
+static void an_undo_does_its_work_in_the_step_that_decides_it(void **state UNUSED)
 {
 	deploy(2);
 	unit(2, 1)->seen.starts = 2;
@@ -215,7 +215,7 @@ static void an_undo_does_its_work_in_the_step_that_decides_it(void **state)
 	assert_false(result.changed);
 }
 
-static void fewer_instances_for_a_moment_leave_none_draining(void **state)
+static void fewer_instances_for_a_moment_leave_none_draining(void **state UNUSED)
 {
 	rules.instances = 1;
 	look();
@@ -225,7 +225,7 @@ static void fewer_instances_for_a_moment_leave_none_draining(void **state)
 	assert_int_equal(count(1, USE_SERVE), 2);
 }
 
-static void more_instances_in_the_bake_must_be_ready_before_it_ends(void **state)
+static void more_instances_in_the_bake_must_be_ready_before_it_ends(void **state UNUSED)
 {
 	deploy(2);
 	until_baking();
@@ -240,7 +240,7 @@ static void more_instances_in_the_bake_must_be_ready_before_it_ends(void **state
 	rules.instances = 2;
 }
 
-static void what_crashed_before_the_change_does_not_undo_it(void **state)
+static void what_crashed_before_the_change_does_not_undo_it(void **state UNUSED)
 {
 	unit(1, 1)->seen.starts = 5;
 	deploy(2);
@@ -250,7 +250,7 @@ static void what_crashed_before_the_change_does_not_undo_it(void **state)
 	assert_int_equal(r.change, 9);
 }
 
-static void a_change_to_what_runs_gives_the_unready_their_time(void **state)
+static void a_change_to_what_runs_gives_the_unready_their_time(void **state UNUSED)
 {
 	unit(1, 1)->seen.ready = false;
 	deploy(1);
@@ -264,7 +264,7 @@ static void a_change_to_what_runs_gives_the_unready_their_time(void **state)
 	assert_int_equal(result.outcome, ROLLOUT_DONE);
 }
 
-static void an_undo_never_trades_a_ready_unit_for_one_that_is_not(void **state)
+static void an_undo_never_trades_a_ready_unit_for_one_that_is_not(void **state UNUSED)
 {
 	rollback(9, 9);
 	unit(9, 1)->seen.ready = true;
@@ -282,7 +282,7 @@ static void an_undo_never_trades_a_ready_unit_for_one_that_is_not(void **state)
 	assert_int_equal(r.change, 10);
 }
 
-static void an_undo_to_what_never_gets_ready_ends(void **state)
+static void an_undo_to_what_never_gets_ready_ends(void **state UNUSED)
 {
 	rollback(9, 9);
 	for (int i = 0; i < 20; i++) {
@@ -298,7 +298,7 @@ static void an_undo_to_what_never_gets_ready_ends(void **state)
 	assert_int_equal(count(1, USE_SERVE), 2);
 }
 
-static void an_undo_keeps_what_is_left_until_the_old_is_ready(void **state)
+static void an_undo_keeps_what_is_left_until_the_old_is_ready(void **state UNUSED)
 {
 	deploy(2);
 	until_baking();
@@ -309,7 +309,7 @@ static void an_undo_keeps_what_is_left_until_the_old_is_ready(void **state)
 	assert_int_equal(count(2, USE_SERVE), 2);
 }
 
-static void superseded_units_leave_room_in_the_table(void **state)
+static void superseded_units_leave_room_in_the_table(void **state UNUSED)
 {
 	rules.instances = ROLLOUT_INSTANCES_MAX;
 	settle();
@@ -325,7 +325,7 @@ static void superseded_units_leave_room_in_the_table(void **state)
 	rules.instances = 2;
 }
 
-static void each_change_ends_in_a_result_of_its_own(void **state)
+static void each_change_ends_in_a_result_of_its_own(void **state UNUSED)
 {
 	deploy(2);
 	for (int i = 0; i < 20 && r.phase != ROLLOUT_FINISH; i++) {
@@ -343,7 +343,7 @@ static void each_change_ends_in_a_result_of_its_own(void **state)
 	assert_int_equal(result.outcome, ROLLOUT_DONE);
 }
 
-static void a_new_router_that_looked_at_nobody_undoes_nothing(void **state)
+static void a_new_router_that_looked_at_nobody_undoes_nothing(void **state UNUSED)
 {
 	deploy(2);
 	until_baking();
@@ -358,7 +358,7 @@ static void a_new_router_that_looked_at_nobody_undoes_nothing(void **state)
 	assert_true(r.undoing);
 }
 
-static void the_hold_ends_when_versions_may_mix_again(void **state)
+static void the_hold_ends_when_versions_may_mix_again(void **state UNUSED)
 {
 	rules.never_mixed = true;
 	deploy(2);
@@ -371,7 +371,7 @@ static void the_hold_ends_when_versions_may_mix_again(void **state)
 	assert_int_equal(r.current.release, 1);
 }
 
-static void a_first_deploy_that_is_superseded_does_not_mix(void **state)
+static void a_first_deploy_that_is_superseded_does_not_mix(void **state UNUSED)
 {
 	memset(&r, 0, sizeof(r));
 	rules.never_mixed = true;
@@ -385,7 +385,7 @@ static void a_first_deploy_that_is_superseded_does_not_mix(void **state)
 	rules.never_mixed = false;
 }
 
-static void all_steps_of_the_largest_app_are_told(void **state)
+static void all_steps_of_the_largest_app_are_told(void **state UNUSED)
 {
 	rules.instances = ROLLOUT_INSTANCES_MAX;
 	settle();

@@ -27,14 +27,14 @@ static void put(const char *path, const char *text, mode_t mode)
 	assert_int_equal(fchmod(fd, mode), 0);
 }
 
-static int setup(void **state)
+static int setup(void **state UNUSED)
 {
 	store_test_hook = NULL;
 	strcpy(folder, "/tmp/upstate-scan.XXXXXX");
 	return mkdtemp(folder) && chdir(folder) == 0 && mkdir("t", 0755) == 0 ? 0 : -1;
 }
 
-static int teardown(void **state)
+static int teardown(void **state UNUSED)
 {
 	char command[256];
 
@@ -51,7 +51,7 @@ static void assert_refused(const char *why)
 		fail_msg("'%s' does not say '%s'", e.msg, why);
 }
 
-static void a_tree_becomes_a_sorted_manifest(void **state)
+static void a_tree_becomes_a_sorted_manifest(void **state UNUSED)
 {
 	put("t/run", "#!/bin/sh\n", 0700);
 	put("t/a-b", "hello", 0640);
@@ -87,7 +87,7 @@ static void progress(void *arg, size_t files, uint64_t bytes)
 	seen_bytes = bytes;
 }
 
-static void many_files_give_the_same_id_each_time_and_progress_is_told(void **state)
+static void many_files_give_the_same_id_each_time_and_progress_is_told(void **state UNUSED)
 {
 	char id[STORE_HASH], path[64];
 
@@ -104,7 +104,7 @@ static void many_files_give_the_same_id_each_time_and_progress_is_told(void **st
 	assert_string_equal(m.id, id);
 }
 
-static void what_is_not_there_or_empty_is_refused(void **state)
+static void what_is_not_there_or_empty_is_refused(void **state UNUSED)
 {
 	assert_refused("reading 't': it is empty");
 	assert_int_equal(mkdir("t/d", 0755), 0);
@@ -116,14 +116,14 @@ static void what_is_not_there_or_empty_is_refused(void **state)
 	assert_string_equal(e.msg, "'file' cannot be shipped: Not a directory");
 }
 
-static void a_fifo_is_refused(void **state)
+static void a_fifo_is_refused(void **state UNUSED)
 {
 	put("t/a", "x", 0644);
 	assert_int_equal(mkfifo("t/pipe", 0600), 0);
 	assert_refused("'pipe' is a FIFO");
 }
 
-static void a_socket_is_refused(void **state)
+static void a_socket_is_refused(void **state UNUSED)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "t/sock"};
 	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -133,7 +133,7 @@ static void a_socket_is_refused(void **state)
 	assert_refused("'sock' is a socket");
 }
 
-static void a_device_is_refused(void **state)
+static void a_device_is_refused(void **state UNUSED)
 {
 	put("t/a", "x", 0644);
 	if (mknod("t/null", S_IFCHR | 0600, makedev(1, 3)) < 0) {
@@ -143,7 +143,7 @@ static void a_device_is_refused(void **state)
 	assert_refused("'null' is a device");
 }
 
-static void links_that_leave_the_tree_are_refused(void **state)
+static void links_that_leave_the_tree_are_refused(void **state UNUSED)
 {
 	put("t/a", "x", 0644);
 	assert_int_equal(symlink("../secret", "t/out"), 0);
@@ -153,7 +153,7 @@ static void links_that_leave_the_tree_are_refused(void **state)
 	assert_refused("link 'absolute' leaves the tree: it points to '/etc/passwd'");
 }
 
-static void links_are_described_not_followed(void **state)
+static void links_are_described_not_followed(void **state UNUSED)
 {
 	put("t/a", "x", 0644);
 	assert_int_equal(symlink(".", "t/loop"), 0);
@@ -162,7 +162,7 @@ static void links_are_described_not_followed(void **state)
 	assert_int_equal(m.len, 3);
 }
 
-static void names_with_newline_or_tab_are_refused(void **state)
+static void names_with_newline_or_tab_are_refused(void **state UNUSED)
 {
 	put("t/a\nb", "x", 0644);
 	assert_refused("'a?b' (? is a newline or tab)");
@@ -170,7 +170,7 @@ static void names_with_newline_or_tab_are_refused(void **state)
 	assert_refused("'a?b' (? is a newline or tab)");
 }
 
-static void unreadable_files_and_directories_are_named(void **state)
+static void unreadable_files_and_directories_are_named(void **state UNUSED)
 {
 	put("t/a", "x", 0644);
 	put("t/secret", "x", 0000);
@@ -268,7 +268,7 @@ static void swap_directory(void)
 	put("t/d/a", "same", 0644);
 }
 
-static void changes_while_reading_are_noticed(void **state)
+static void changes_while_reading_are_noticed(void **state UNUSED)
 {
 	static const struct {
 		const char *when;
@@ -310,7 +310,7 @@ static int swap_at_second_directory(const char *call)
 	return 0;
 }
 
-static void a_directory_exchanged_before_it_is_listed_is_noticed(void **state)
+static void a_directory_exchanged_before_it_is_listed_is_noticed(void **state UNUSED)
 {
 	assert_int_equal(mkdir("t/d", 0755), 0);
 	put("t/d/a", "same", 0644);
@@ -320,12 +320,12 @@ static void a_directory_exchanged_before_it_is_listed_is_noticed(void **state)
 
 static long calls, fail_at;
 
-static int fail_nth(const char *call)
+static int fail_nth(const char *call UNUSED)
 {
 	return ++calls == fail_at ? EIO : 0;
 }
 
-static void each_call_may_fail_and_nothing_leaks(void **state)
+static void each_call_may_fail_and_nothing_leaks(void **state UNUSED)
 {
 	int r = -1;
 

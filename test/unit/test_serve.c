@@ -18,7 +18,7 @@ static bool see(struct health *h, enum health_event ev)
 	return health_step(h, ev, 2, 3, 1000, 50000);
 }
 
-static void an_unknown_target_is_up_with_its_first_pass(void **state)
+static void an_unknown_target_is_up_with_its_first_pass(void **state UNUSED)
 {
 	struct health h = {0};
 
@@ -27,7 +27,7 @@ static void an_unknown_target_is_up_with_its_first_pass(void **state)
 	assert_int_equal(h.next_probe_ms, 51000);
 }
 
-static void only_failures_in_a_row_make_a_target_down(void **state)
+static void only_failures_in_a_row_make_a_target_down(void **state UNUSED)
 {
 	struct health h = {.state = HEALTH_UP};
 
@@ -42,7 +42,7 @@ static void only_failures_in_a_row_make_a_target_down(void **state)
 	assert_int_equal(h.next_probe_ms, 50100);
 }
 
-static void only_passes_in_a_row_bring_it_back(void **state)
+static void only_passes_in_a_row_bring_it_back(void **state UNUSED)
 {
 	struct health h = {.state = HEALTH_DOWN};
 
@@ -53,7 +53,7 @@ static void only_passes_in_a_row_bring_it_back(void **state)
 	assert_int_equal(h.state, HEALTH_UP);
 }
 
-static void a_refusal_makes_the_next_probe_due_at_once_until_it_is_down(void **state)
+static void a_refusal_makes_the_next_probe_due_at_once_until_it_is_down(void **state UNUSED)
 {
 	struct health h = {.state = HEALTH_UP};
 
@@ -66,7 +66,7 @@ static void a_refusal_makes_the_next_probe_due_at_once_until_it_is_down(void **s
 	assert_int_equal(h.next_probe_ms, 50100);
 }
 
-static void fast_probes_are_at_least_20_ms_apart(void **state)
+static void fast_probes_are_at_least_20_ms_apart(void **state UNUSED)
 {
 	struct health h = {.state = HEALTH_DOWN};
 
@@ -82,7 +82,7 @@ static void fast_probes_are_at_least_20_ms_apart(void **state)
 static struct balance_target targets[4];
 static uint32_t taken;
 
-static int four_that_are_up(void **state)
+static int four_that_are_up(void **state UNUSED)
 {
 	for (int i = 0; i < 4; i++)
 		targets[i] = (struct balance_target){USE_SERVE, HEALTH_UP, 0, false};
@@ -90,7 +90,7 @@ static int four_that_are_up(void **state)
 	return 0;
 }
 
-static void the_one_with_the_fewest_outstanding_is_taken(void **state)
+static void the_one_with_the_fewest_outstanding_is_taken(void **state UNUSED)
 {
 	targets[0].outstanding = targets[1].outstanding = targets[3].outstanding = 5;
 	targets[2].outstanding = 4;
@@ -100,7 +100,7 @@ static void the_one_with_the_fewest_outstanding_is_taken(void **state)
 	}
 }
 
-static void ties_go_round_evenly_though_one_is_out(void **state)
+static void ties_go_round_evenly_though_one_is_out(void **state UNUSED)
 {
 	uint32_t times[4] = {0};
 
@@ -115,7 +115,7 @@ static void ties_go_round_evenly_though_one_is_out(void **state)
 	assert_int_equal(times[3], 100);
 }
 
-static void only_use_serve_is_taken(void **state)
+static void only_use_serve_is_taken(void **state UNUSED)
 {
 	targets[0].use = USE_PROBE;
 	targets[1].use = USE_DRAIN;
@@ -128,7 +128,7 @@ static void only_use_serve_is_taken(void **state)
 	assert_int_equal(taken, 99);
 }
 
-static void an_unknown_one_is_tried_only_when_none_is_up(void **state)
+static void an_unknown_one_is_tried_only_when_none_is_up(void **state UNUSED)
 {
 	targets[0].health = targets[1].health = HEALTH_DOWN;
 	targets[2].health = HEALTH_UNKNOWN;
@@ -142,7 +142,7 @@ static void an_unknown_one_is_tried_only_when_none_is_up(void **state)
 	assert_int_equal(balance_pick(targets, 4, 0, 0, &taken), BALANCE_NONE);
 }
 
-static void the_limit_is_reached_and_never_passed(void **state)
+static void the_limit_is_reached_and_never_passed(void **state UNUSED)
 {
 	for (int i = 0; i < 4; i++)
 		targets[i].outstanding = 7;
@@ -154,7 +154,7 @@ static void the_limit_is_reached_and_never_passed(void **state)
 	assert_int_equal(balance_pick(targets, 4, 8, 0, &taken), BALANCE_PICKED);
 }
 
-static void a_full_up_one_is_waited_for_rather_than_an_unknown_one_tried(void **state)
+static void a_full_up_one_is_waited_for_rather_than_an_unknown_one_tried(void **state UNUSED)
 {
 	targets[0].outstanding = 1;
 	for (int i = 1; i < 4; i++)
@@ -162,7 +162,7 @@ static void a_full_up_one_is_waited_for_rather_than_an_unknown_one_tried(void **
 	assert_int_equal(balance_pick(targets, 4, 1, 0, &taken), BALANCE_FULL);
 }
 
-static void one_that_broke_is_better_than_waiting_for_a_full_one(void **state)
+static void one_that_broke_is_better_than_waiting_for_a_full_one(void **state UNUSED)
 {
 	targets[0].tried = true;
 	for (int i = 1; i < 4; i++)
@@ -171,7 +171,7 @@ static void one_that_broke_is_better_than_waiting_for_a_full_one(void **state)
 	assert_int_equal(taken, 0);
 }
 
-static void one_that_broke_under_the_request_comes_last(void **state)
+static void one_that_broke_under_the_request_comes_last(void **state UNUSED)
 {
 	targets[0].tried = targets[1].tried = true;
 	targets[2].outstanding = 3;
@@ -193,7 +193,7 @@ static const struct retry_facts unread = {.is_unix = true, .unread_counts = true
 					  .replayable = true, .written = 4096, .writes = 1,
 					  .all_written = true, .error = ECONNRESET, .died_under = 1};
 
-static void what_was_never_written_goes_to_another_as_often_as_it_takes(void **state)
+static void what_was_never_written_goes_to_another_as_often_as_it_takes(void **state UNUSED)
 {
 	struct retry_facts f = {.replayable = true, .error = EPIPE, .died_under = 50};
 
@@ -202,7 +202,7 @@ static void what_was_never_written_goes_to_another_as_often_as_it_takes(void **s
 	assert_int_equal(retry_decide(&f), RETRY_NO);
 }
 
-static void each_part_of_the_proof_that_it_is_unread_is_needed(void **state)
+static void each_part_of_the_proof_that_it_is_unread_is_needed(void **state UNUSED)
 {
 	struct retry_facts f[] = {unread, unread, unread, unread, unread,
 				  unread, unread, unread, unread};
@@ -221,7 +221,7 @@ static void each_part_of_the_proof_that_it_is_unread_is_needed(void **state)
 		assert_int_equal(retry_decide(&f[i]), RETRY_NO);
 }
 
-static void get_is_tried_once_more_and_never_after_two_deaths(void **state)
+static void get_is_tried_once_more_and_never_after_two_deaths(void **state UNUSED)
 {
 	struct retry_facts f = {.safe_method = true, .replayable = true, .written = 100,
 				.writes = 1, .all_written = true, .died_under = 1};
@@ -250,7 +250,7 @@ static enum hold_verdict admit(const struct hold *h, uint32_t n, uint64_t bytes,
 	return hold_admit(h, &limits, n, bytes, more, came, now, &until);
 }
 
-static void the_room_is_full_at_its_bounds_and_not_before(void **state)
+static void the_room_is_full_at_its_bounds_and_not_before(void **state UNUSED)
 {
 	struct hold h = {.reason = HOLD_ORDER};
 
@@ -260,7 +260,7 @@ static void the_room_is_full_at_its_bounds_and_not_before(void **state)
 	assert_int_equal(admit(&h, 2, 60, UINT64_MAX, 0, 0), HOLD_REFUSE_FULL);
 }
 
-static void by_order_each_waits_its_own_time(void **state)
+static void by_order_each_waits_its_own_time(void **state UNUSED)
 {
 	struct hold h = {0};
 
@@ -270,7 +270,7 @@ static void by_order_each_waits_its_own_time(void **state)
 	assert_int_equal(admit(&h, 0, 0, 0, 9000, 10000), HOLD_REFUSE_LATE);
 }
 
-static void in_an_outage_the_time_counts_from_its_start(void **state)
+static void in_an_outage_the_time_counts_from_its_start(void **state UNUSED)
 {
 	struct hold h = {0};
 
@@ -281,7 +281,7 @@ static void in_an_outage_the_time_counts_from_its_start(void **state)
 	assert_int_equal(admit(&h, 0, 0, 0, 9000, 9000), HOLD_REFUSE_LATE);
 }
 
-static void what_was_held_is_let_out_at_the_pace_of_the_answers(void **state)
+static void what_was_held_is_let_out_at_the_pace_of_the_answers(void **state UNUSED)
 {
 	struct hold h = {0};
 
@@ -300,7 +300,7 @@ static void what_was_held_is_let_out_at_the_pace_of_the_answers(void **state)
 	assert_true(hold_may_pass(&h, 1000000));
 }
 
-static void every_way_out_of_a_wait_says_that_someone_may_go(void **state)
+static void every_way_out_of_a_wait_says_that_someone_may_go(void **state UNUSED)
 {
 	static const struct {
 		enum hold_reason from, to;
@@ -317,7 +317,7 @@ static void every_way_out_of_a_wait_says_that_someone_may_go(void **state)
 	}
 }
 
-static void an_outage_after_an_order_begins_with_the_orders_end(void **state)
+static void an_outage_after_an_order_begins_with_the_orders_end(void **state UNUSED)
 {
 	struct hold h = {0};
 
@@ -327,7 +327,7 @@ static void an_outage_after_an_order_begins_with_the_orders_end(void **state)
 	assert_int_equal(admit(&h, 0, 0, 0, 90500, 90500), HOLD_WAIT);
 }
 
-static void retry_after_is_at_least_a_second_and_bounded(void **state)
+static void retry_after_is_at_least_a_second_and_bounded(void **state UNUSED)
 {
 	struct hold h = {0};
 

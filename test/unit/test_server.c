@@ -47,13 +47,13 @@ static void note_body(struct server_request *r, const char *body, size_t len)
 	server_answer(r, 200, "text/plain", NULL, body, len);
 }
 
-static void note_data(struct server_request *r, const char *data, size_t len)
+static void note_data(struct server_request *r UNUSED, const char *data, size_t len)
 {
 	assert_true(len > 0 && len <= 65536);
 	buf_add(&seen, data, len);
 }
 
-static void note_end(struct server_request *r, const char *body, size_t len)
+static void note_end(struct server_request *r, const char *body UNUSED, size_t len)
 {
 	char text[32];
 
@@ -63,7 +63,7 @@ static void note_end(struct server_request *r, const char *body, size_t len)
 	server_answer(r, 200, "text/plain", NULL, text, strlen(text));
 }
 
-static void answer_later(struct loop_timer *timer)
+static void answer_later(struct loop_timer *timer UNUSED)
 {
 	struct server_request *r = last;
 
@@ -144,12 +144,12 @@ static int start_with(const struct server_options *extra)
 	return 0;
 }
 
-static int start(void **state)
+static int start(void **state UNUSED)
 {
 	return start_with(NULL);
 }
 
-static int stop(void **state)
+static int stop(void **state UNUSED)
 {
 	server_destroy(server);
 	loop_timer_fini(&loop, &later);
@@ -223,7 +223,7 @@ __attribute__((noinline)) static void has(const char *text, const char *part)
 		fail_msg("no '%s' in:\n%s", part, text);
 }
 
-static void a_request_reaches_the_handler_decoded(void **state)
+static void a_request_reaches_the_handler_decoded(void **state UNUSED)
 {
 	int fd = client();
 	const char *got;
@@ -239,7 +239,7 @@ static void a_request_reaches_the_handler_decoded(void **state)
 	close(fd);
 }
 
-static void pipelined_requests_are_answered_in_their_order(void **state)
+static void pipelined_requests_are_answered_in_their_order(void **state UNUSED)
 {
 	struct buf all = {0};
 	int fd = client();
@@ -270,7 +270,7 @@ static void pipelined_requests_are_answered_in_their_order(void **state)
 	close(fd);
 }
 
-static void bodies_come_whole_counted_or_chunked(void **state)
+static void bodies_come_whole_counted_or_chunked(void **state UNUSED)
 {
 	int fd = client();
 
@@ -293,7 +293,7 @@ static void bodies_come_whole_counted_or_chunked(void **state)
 	close(fd);
 }
 
-static void expect_is_answered_before_the_body_is_sent(void **state)
+static void expect_is_answered_before_the_body_is_sent(void **state UNUSED)
 {
 	int fd = client();
 
@@ -312,7 +312,7 @@ static void expect_is_answered_before_the_body_is_sent(void **state)
 	close(fd);
 }
 
-static void a_body_too_large_is_413_though_the_client_still_sends(void **state)
+static void a_body_too_large_is_413_though_the_client_still_sends(void **state UNUSED)
 {
 	static const char *const framing[] = {"Content-Length: 4000000", "Transfer-Encoding: chunked"};
 	static char block[16384];
@@ -345,7 +345,7 @@ static void a_body_too_large_is_413_though_the_client_still_sends(void **state)
 	}
 }
 
-static void an_answer_may_come_later(void **state)
+static void an_answer_may_come_later(void **state UNUSED)
 {
 	int fd = client();
 
@@ -357,7 +357,7 @@ static void an_answer_may_come_later(void **state)
 	close(fd);
 }
 
-static void a_streamed_answer_is_chunked_or_ends_with_the_connection(void **state)
+static void a_streamed_answer_is_chunked_or_ends_with_the_connection(void **state UNUSED)
 {
 	int fd = client();
 	const char *got;
@@ -377,7 +377,7 @@ static void a_streamed_answer_is_chunked_or_ends_with_the_connection(void **stat
 	close(fd);
 }
 
-static void a_file_of_any_size_is_sent_as_the_client_takes_it(void **state)
+static void a_file_of_any_size_is_sent_as_the_client_takes_it(void **state UNUSED)
 {
 	static char block[1 << 20];
 	const size_t offset = 5, size = 20 * sizeof(block);
@@ -405,7 +405,7 @@ static void a_file_of_any_size_is_sent_as_the_client_takes_it(void **state)
 	close(file_fd);
 }
 
-static void an_upload_is_streamed_in_pieces(void **state)
+static void an_upload_is_streamed_in_pieces(void **state UNUSED)
 {
 	static char block[30000];
 	int fd = client();
@@ -424,7 +424,7 @@ static void an_upload_is_streamed_in_pieces(void **state)
 	close(fd);
 }
 
-static void a_client_that_leaves_is_told_to_the_handler_once(void **state)
+static void a_client_that_leaves_is_told_to_the_handler_once(void **state UNUSED)
 {
 	static const char *const texts[] = {
 		"POST /body HTTP/1.1\r\nHost: u\r\nContent-Length: 100\r\n\r\npart",
@@ -447,7 +447,7 @@ static void a_client_that_leaves_is_told_to_the_handler_once(void **state)
 	assert_int_equal(server_connections(server, NULL), 0);
 }
 
-static void a_half_closed_client_still_gets_its_answers(void **state)
+static void a_half_closed_client_still_gets_its_answers(void **state UNUSED)
 {
 	int fd = client();
 	const char *got;
@@ -468,7 +468,7 @@ static void a_half_closed_client_still_gets_its_answers(void **state)
 	close(fd);
 }
 
-static void malformed_requests_get_an_error_of_the_api(void **state)
+static void malformed_requests_get_an_error_of_the_api(void **state UNUSED)
 {
 	static const struct {
 		const char *text, *status;
@@ -512,7 +512,7 @@ static void malformed_requests_get_an_error_of_the_api(void **state)
 	turn_until(&gones, requests);
 }
 
-static void paths_and_dots_that_are_fine_pass(void **state)
+static void paths_and_dots_that_are_fine_pass(void **state UNUSED)
 {
 	int fd = client();
 
@@ -525,7 +525,7 @@ static void paths_and_dots_that_are_fine_pass(void **state)
 	close(fd);
 }
 
-static void what_is_too_long_is_414_or_431(void **state)
+static void what_is_too_long_is_414_or_431(void **state UNUSED)
 {
 	struct buf text = {0};
 	int fd = client();
@@ -549,7 +549,7 @@ static void what_is_too_long_is_414_or_431(void **state)
 	buf_free(&text);
 }
 
-static void malformed_chunks_are_400(void **state)
+static void malformed_chunks_are_400(void **state UNUSED)
 {
 	int fd = client();
 
@@ -560,7 +560,7 @@ static void malformed_chunks_are_400(void **state)
 	close(fd);
 }
 
-static void slow_clients_meet_their_limits(void **state)
+static void slow_clients_meet_their_limits(void **state UNUSED)
 {
 	static const struct server_options quick = {
 		.idle_ms = 30, .head_ms = 30, .move_ms = 30, .linger_ms = 30};
@@ -590,7 +590,7 @@ static void slow_clients_meet_their_limits(void **state)
 	close(pushy);
 }
 
-static void a_client_that_trickles_a_body_is_cut(void **state)
+static void a_client_that_trickles_a_body_is_cut(void **state UNUSED)
 {
 	static const struct server_options quick = {.move_ms = 30, .linger_ms = 30};
 	uint64_t begin;
@@ -612,7 +612,7 @@ static void a_client_that_trickles_a_body_is_cut(void **state)
 	close(fd);
 }
 
-static void a_slow_reader_of_a_stream_is_cut_at_the_bound(void **state)
+static void a_slow_reader_of_a_stream_is_cut_at_the_bound(void **state UNUSED)
 {
 	static char block[65536];
 	int fd = client(), written = 0;
@@ -631,7 +631,7 @@ static void a_slow_reader_of_a_stream_is_cut_at_the_bound(void **state)
 	close(fd);
 }
 
-static void connections_are_bounded_and_the_next_is_told(void **state)
+static void connections_are_bounded_and_the_next_is_told(void **state UNUSED)
 {
 	int fds[SERVER_CONNECTIONS_MAX], more;
 	uint64_t refused;
@@ -659,7 +659,7 @@ static void connections_are_bounded_and_the_next_is_told(void **state)
 			close(fds[i]);
 }
 
-static void nothing_new_is_accepted_after_unlisten_but_the_old_live_on(void **state)
+static void nothing_new_is_accepted_after_unlisten_but_the_old_live_on(void **state UNUSED)
 {
 	int fd = client(), more = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -677,7 +677,7 @@ static void nothing_new_is_accepted_after_unlisten_but_the_old_live_on(void **st
 	close(more);
 }
 
-static void connections_from_afar_cannot_lock_out_the_control_socket(void **state)
+static void connections_from_afar_cannot_lock_out_the_control_socket(void **state UNUSED)
 {
 	int fds[SERVER_REMOTE_MAX], more, fd;
 

@@ -43,7 +43,7 @@ static const char config[] = "apps:\n"
 			     "    bake: 0s\n"
 			     "    ready: { within: 60s }\n";
 
-static void on_order(struct msg_channel *ch, struct msg *m)
+static void on_order(struct msg_channel *ch UNUSED, struct msg *m)
 {
 	struct order_seen *o = &orders[order_count];
 
@@ -75,12 +75,12 @@ static void on_order(struct msg_channel *ch, struct msg *m)
 	}
 }
 
-static void on_keeper_end(struct msg_channel *ch, const char *reason)
+static void on_keeper_end(struct msg_channel *ch UNUSED, const char *reason)
 {
 	fail_msg("the channel ended: %s", reason);
 }
 
-static void on_change(void *arg, struct ship_app *a, const struct ship_change *c,
+static void on_change(void *arg UNUSED, struct ship_app *a UNUSED, const struct ship_change *c,
 		      const struct ship_step *step)
 {
 	if (!step)
@@ -174,7 +174,7 @@ static void end(void)
 	state_close(ship.state);
 }
 
-static int setup(void **state)
+static int setup(void **state UNUSED)
 {
 	int fd;
 
@@ -193,7 +193,7 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
+static int teardown(void **state UNUSED)
 {
 	char command[256];
 
@@ -335,7 +335,7 @@ static void disk(bool full)
 
 /* --- tests --- */
 
-static void test_a_release_is_deployed(void **state)
+static void test_a_release_is_deployed(void **state UNUSED)
 {
 	uint32_t at = 0;
 
@@ -346,7 +346,7 @@ static void test_a_release_is_deployed(void **state)
 	assert_non_null(strstr(order_of(MSG_START, 0)->env, "UPSTATE_INSTANCE=1\n"));
 }
 
-static void test_a_start_that_the_keeper_refuses_undoes_the_deploy(void **state)
+static void test_a_start_that_the_keeper_refuses_undoes_the_deploy(void **state UNUSED)
 {
 	uint32_t at = 0, seen;
 
@@ -361,7 +361,7 @@ static void test_a_start_that_the_keeper_refuses_undoes_the_deploy(void **state)
 	assert_int_equal(web()->rollout.unit_count, 2);
 }
 
-static void test_a_start_that_the_keeper_refuses_is_ordered_again_when_there_is_no_way_back(void **state)
+static void test_a_start_that_the_keeper_refuses_is_ordered_again_when_there_is_no_way_back(void **state UNUSED)
 {
 	uint32_t at = 0, seen;
 
@@ -374,7 +374,7 @@ static void test_a_start_that_the_keeper_refuses_is_ordered_again_when_there_is_
 	assert_int_equal(ship_unit(web(), web()->rollout.units[0].id)->refused, 2);
 }
 
-static void test_an_undone_deploy_says_what_its_instance_did(void **state)
+static void test_an_undone_deploy_says_what_its_instance_did(void **state UNUSED)
 {
 	uint32_t at = 0;
 	uint64_t id;
@@ -390,7 +390,7 @@ static void test_an_undone_deploy_says_what_its_instance_did(void **state)
 	assert_string_equal(last_end, "2 undone: instance web@2/1 ended: exited with status 3 after 0.7 s");
 }
 
-static void test_settings_that_nothing_has_are_forgotten(void **state)
+static void test_settings_that_nothing_has_are_forgotten(void **state UNUSED)
 {
 	char text[300];
 	uint32_t at = 0;
@@ -416,7 +416,7 @@ static uint32_t slots_taken(void)
 	return n;
 }
 
-static void test_places_in_the_numbers_are_given_back(void **state)
+static void test_places_in_the_numbers_are_given_back(void **state UNUSED)
 {
 	static const char other[] = "apps:\n  other:\n    hosts: ['*']\n    targets: [127.0.0.1:1, 127.0.0.1:2]\n";
 	uint32_t at = 0;
@@ -437,7 +437,7 @@ static void test_places_in_the_numbers_are_given_back(void **state)
 	wait_until((ship_turn(&ship), slots_taken() == 2));
 }
 
-static void test_an_order_for_an_instance_ends_with_it(void **state)
+static void test_an_order_for_an_instance_ends_with_it(void **state UNUSED)
 {
 	uint32_t at = 0;
 	uint64_t change;
@@ -450,7 +450,7 @@ static void test_an_order_for_an_instance_ends_with_it(void **state)
 	assert_int_equal(ship_use(web(), "web@1/1", USE_SERVE), USE_SERVE);
 }
 
-static void test_the_way_back_stays_open_whatever_is_tried(void **state)
+static void test_the_way_back_stays_open_whatever_is_tried(void **state UNUSED)
 {
 	static const char *const names[] = {"b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8"};
 	uint32_t at = 0;
@@ -469,7 +469,7 @@ static void test_the_way_back_stays_open_whatever_is_tried(void **state)
 	assert_int_equal(web()->rollout.current.release, 1);
 }
 
-static void test_names_of_targets_are_looked_up_aside_and_remembered(void **state)
+static void test_names_of_targets_are_looked_up_aside_and_remembered(void **state UNUSED)
 {
 	static const char text[] = "apps:\n  old:\n    hosts: ['*']\n    targets: ['localhost:9001']\n";
 	CLEANUP(json_decrefp) json_t *last = json_pack("{s:s}", "localhost:9001", "127.0.0.9:9001");
@@ -492,7 +492,7 @@ static void test_names_of_targets_are_looked_up_aside_and_remembered(void **stat
 	assert_int_not_equal(t->addr[7], 9);
 }
 
-static void test_long_reasons_in_any_language_do_no_harm(void **state)
+static void test_long_reasons_in_any_language_do_no_harm(void **state UNUSED)
 {
 	char why[1200];
 	uint64_t change;
@@ -545,7 +545,7 @@ static const char *outcomes(void)
 	return text;
 }
 
-static void test_what_cannot_be_saved_is_not_done_but_later(void **state)
+static void test_what_cannot_be_saved_is_not_done_but_later(void **state UNUSED)
 {
 	uint32_t at = 0, seen;
 	uint64_t change;
@@ -576,7 +576,7 @@ static void test_what_cannot_be_saved_is_not_done_but_later(void **state)
 	assert_int_equal(web()->change->step_count, web()->change->told);
 }
 
-static void test_settings_whose_beginning_cannot_be_saved_begin_later(void **state)
+static void test_settings_whose_beginning_cannot_be_saved_begin_later(void **state UNUSED)
 {
 	uint32_t at = 0;
 
@@ -593,7 +593,7 @@ static void test_settings_whose_beginning_cannot_be_saved_begin_later(void **sta
 	assert_int_equal(web()->settings_count, 2);
 }
 
-static void test_a_rollback_in_the_middle_of_a_deploy_goes_where_it_was_told(void **state)
+static void test_a_rollback_in_the_middle_of_a_deploy_goes_where_it_was_told(void **state UNUSED)
 {
 	uint32_t at = 0;
 	uint64_t change;
@@ -612,7 +612,7 @@ static void test_a_rollback_in_the_middle_of_a_deploy_goes_where_it_was_told(voi
 	assert_string_equal(outcomes(), "1:done 2:done 3:superseded 4:done 5:superseded 6:done ");
 }
 
-static void test_an_abort_while_files_come_in_place_is_for_good(void **state)
+static void test_an_abort_while_files_come_in_place_is_for_good(void **state UNUSED)
 {
 	uint64_t change;
 	uint32_t at = 0;

@@ -12,7 +12,7 @@
 
 /* --- numbers ------------------------------------------------------------- */
 
-static void numbers_of_all_threads_are_summed_and_outlive_a_mapping(void **state)
+static void numbers_of_all_threads_are_summed_and_outlive_a_mapping(void **state UNUSED)
 {
 	int fd = shm_create(3);
 	struct shm *a = shm_map(fd), *b = shm_map(fd);
@@ -39,7 +39,7 @@ static void numbers_of_all_threads_are_summed_and_outlive_a_mapping(void **state
 	close(fd);
 }
 
-static void memory_of_another_shape_is_refused(void **state)
+static void memory_of_another_shape_is_refused(void **state UNUSED)
 {
 	int small = memfd_create("x", MFD_CLOEXEC), wrong = memfd_create("x", MFD_CLOEXEC);
 	int fd = shm_create(1);
@@ -52,7 +52,7 @@ static void memory_of_another_shape_is_refused(void **state)
 	close(small), close(wrong), close(fd);
 }
 
-static void a_latency_falls_into_a_bucket_whose_end_is_above_it(void **state)
+static void a_latency_falls_into_a_bucket_whose_end_is_above_it(void **state UNUSED)
 {
 	for (uint64_t us = 0; us < 5000000; us = us * 17 / 16 + 1) {
 		uint32_t i = shm_bucket(us);
@@ -63,7 +63,7 @@ static void a_latency_falls_into_a_bucket_whose_end_is_above_it(void **state)
 	assert_int_equal(shm_bucket(UINT64_MAX), SHM_BUCKETS - 1);
 }
 
-static void a_quantile_is_the_end_of_the_bucket_that_it_falls_in(void **state)
+static void a_quantile_is_the_end_of_the_bucket_that_it_falls_in(void **state UNUSED)
 {
 	struct shm_sum s = {0};
 
@@ -74,7 +74,7 @@ static void a_quantile_is_the_end_of_the_bucket_that_it_falls_in(void **state)
 	assert_int_equal(shm_quantile_us(&s, 1.0), shm_bucket_us(shm_bucket(50000)));
 }
 
-static void a_difference_of_two_sums_is_what_happened_in_between(void **state)
+static void a_difference_of_two_sums_is_what_happened_in_between(void **state UNUSED)
 {
 	struct shm_sum before = {.requests = 5, .inflight = 3},
 		       after = {.requests = 9, .inflight = 2};
@@ -91,14 +91,14 @@ static void a_difference_of_two_sums_is_what_happened_in_between(void **state)
 static struct ring *ring;
 static int ring_fd;
 
-static int make_ring(void **state)
+static int make_ring(void **state UNUSED)
 {
 	ring_fd = ring_create(1);
 	ring = ring_map(ring_fd, 1);
 	return ring ? 0 : -1;
 }
 
-static int drop_ring(void **state)
+static int drop_ring(void **state UNUSED)
 {
 	munmap(ring, sizeof(*ring));
 	close(ring_fd);
@@ -139,7 +139,7 @@ static bool take(uint32_t n)
 	return true;
 }
 
-static void records_come_out_as_they_went_in_round_and_round(void **state)
+static void records_come_out_as_they_went_in_round_and_round(void **state UNUSED)
 {
 	for (uint32_t n = 0; n < 20000; n++) { /* some 30 times round */
 		assert_true(put(n));
@@ -151,7 +151,7 @@ static void records_come_out_as_they_went_in_round_and_round(void **state)
 	assert_false(take(0));
 }
 
-static void a_full_ring_takes_nothing_and_loses_nothing(void **state)
+static void a_full_ring_takes_nothing_and_loses_nothing(void **state UNUSED)
 {
 	uint32_t n = 0, taken = 0;
 
@@ -165,14 +165,14 @@ static void a_full_ring_takes_nothing_and_loses_nothing(void **state)
 	assert_true(put(0));
 }
 
-static void a_record_that_is_too_large_for_a_ring_is_refused(void **state)
+static void a_record_that_is_too_large_for_a_ring_is_refused(void **state UNUSED)
 {
 	assert_null(ring_reserve(ring, RING_BYTES / 4));
 	assert_null(ring_reserve(ring, UINT32_MAX - 2));
 	assert_non_null(ring_reserve(ring, RING_BYTES / 4 - 8));
 }
 
-static void the_record_in_hand_is_not_overwritten(void **state)
+static void the_record_in_hand_is_not_overwritten(void **state UNUSED)
 {
 	uint32_t len;
 	const char *p;
@@ -187,7 +187,7 @@ static void the_record_in_hand_is_not_overwritten(void **state)
 	}
 }
 
-static void a_writer_that_dies_within_a_record_leaves_nothing_of_it(void **state)
+static void a_writer_that_dies_within_a_record_leaves_nothing_of_it(void **state UNUSED)
 {
 	pid_t pid;
 
@@ -206,7 +206,7 @@ static void a_writer_that_dies_within_a_record_leaves_nothing_of_it(void **state
 	assert_true(take(2));
 }
 
-static void nonsense_from_a_writer_leads_the_reader_nowhere(void **state)
+static void nonsense_from_a_writer_leads_the_reader_nowhere(void **state UNUSED)
 {
 	const uint64_t positions[] = {1,
 				      7,
@@ -240,7 +240,7 @@ static void nonsense_from_a_writer_leads_the_reader_nowhere(void **state)
 			}
 }
 
-static void the_bell_is_asked_for_only_by_a_reader_that_sleeps_and_once(void **state)
+static void the_bell_is_asked_for_only_by_a_reader_that_sleeps_and_once(void **state UNUSED)
 {
 	assert_non_null(ring_reserve(ring, 8));
 	assert_false(ring_commit(ring, 8));
@@ -253,7 +253,7 @@ static void the_bell_is_asked_for_only_by_a_reader_that_sleeps_and_once(void **s
 
 #define MANY 200000
 
-static void *write_many(void *arg)
+static void *write_many(void *arg UNUSED)
 {
 	for (uint32_t n = 0; n < MANY;) {
 		if (put(n))
@@ -264,7 +264,7 @@ static void *write_many(void *arg)
 	return NULL;
 }
 
-static void a_writer_and_a_reader_at_once_agree_on_every_record(void **state)
+static void a_writer_and_a_reader_at_once_agree_on_every_record(void **state UNUSED)
 {
 	pthread_t writer;
 
@@ -278,7 +278,7 @@ static void a_writer_and_a_reader_at_once_agree_on_every_record(void **state)
 	pthread_join(writer, NULL);
 }
 
-static void a_ring_cannot_be_made_smaller_under_its_reader(void **state)
+static void a_ring_cannot_be_made_smaller_under_its_reader(void **state UNUSED)
 {
 	assert_int_equal(ftruncate(ring_fd, 0), -1);
 }

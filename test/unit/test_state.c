@@ -22,7 +22,7 @@ static void path_in(char *ret, const char *name)
 	snprintf(ret, 128, "%s/%s", dir, name);
 }
 
-static int setup(void **unused)
+static int setup(void **unused UNUSED)
 {
 	struct err e = {0};
 
@@ -33,7 +33,7 @@ static int setup(void **unused)
 	return 0;
 }
 
-static int teardown(void **unused)
+static int teardown(void **unused UNUSED)
 {
 	static const char *const files[] = {"state.db", "state.db-wal", "state.db-journal",
 					    "reserve"};
@@ -104,7 +104,7 @@ static const char *read_seqs(struct buf *b, const char *app, uint64_t after, uin
 	return buf_str(b);
 }
 
-static void an_empty_history_has_a_head_of_zeros_and_verifies(void **unused)
+static void an_empty_history_has_a_head_of_zeros_and_verifies(void **unused UNUSED)
 {
 	char hash[STATE_HASH];
 	uint64_t seq = 9, records = 9;
@@ -128,7 +128,7 @@ static bool check_first(void *arg, json_t *record)
 	return false;
 }
 
-static void a_record_is_chained_as_documented(void **unused)
+static void a_record_is_chained_as_documented(void **unused UNUSED)
 {
 	static char hash[] = "08be7f9eb3aca1b6230ba8b9b35a8de4c77770373e80673f6a30022e1671559a";
 
@@ -138,7 +138,7 @@ static void a_record_is_chained_as_documented(void **unused)
 			 0);
 }
 
-static void history_is_read_by_app_number_time_and_from_its_end(void **unused)
+static void history_is_read_by_app_number_time_and_from_its_end(void **unused UNUSED)
 {
 	CLEANUP_BUF struct buf b = {0};
 
@@ -156,7 +156,7 @@ static void history_is_read_by_app_number_time_and_from_its_end(void **unused)
 	assert_string_equal(read_seqs(&b, NULL, UINT64_MAX, UINT64_MAX, 3, false), "");
 }
 
-static void the_chain_verifies_after_closing_and_opening(void **unused)
+static void the_chain_verifies_after_closing_and_opening(void **unused UNUSED)
 {
 	char before[STATE_HASH], after[STATE_HASH];
 	struct state_verify v = {0};
@@ -192,19 +192,19 @@ static void expect_broken(const char *sql, const char *message)
 	assert_string_equal(e.msg, message);
 }
 
-static void a_record_whose_content_was_changed_is_named(void **unused)
+static void a_record_whose_content_was_changed_is_named(void **unused UNUSED)
 {
 	expect_broken(
 	    "UPDATE history SET record = replace(record, '\"n\":3', '\"n\":4') WHERE seq = 3",
 	    "history record 3: its hash is not that of its content");
 }
 
-static void a_record_that_was_taken_out_is_named(void **unused)
+static void a_record_that_was_taken_out_is_named(void **unused UNUSED)
 {
 	expect_broken("DELETE FROM history WHERE seq = 2", "history record 2 is missing");
 }
 
-static void records_that_were_exchanged_are_named(void **unused)
+static void records_that_were_exchanged_are_named(void **unused UNUSED)
 {
 	expect_broken("UPDATE history SET seq = 100 WHERE seq = 2;"
 		      "UPDATE history SET seq = 2 WHERE seq = 3;"
@@ -212,19 +212,19 @@ static void records_that_were_exchanged_are_named(void **unused)
 		      "history record 2: it does not name the record before it");
 }
 
-static void a_column_that_no_longer_tells_the_content_is_named(void **unused)
+static void a_column_that_no_longer_tells_the_content_is_named(void **unused UNUSED)
 {
 	expect_broken("UPDATE history SET app = 'other' WHERE seq = 4",
 		      "history record 4: its columns differ from its content");
 }
 
-static void what_is_not_json_any_more_is_named(void **unused)
+static void what_is_not_json_any_more_is_named(void **unused UNUSED)
 {
 	expect_broken("UPDATE history SET record = '{' WHERE seq = 5",
 		      "history record 5: it is not JSON");
 }
 
-static void the_tables_themselves_refuse_to_change_the_past(void **unused)
+static void the_tables_themselves_refuse_to_change_the_past(void **unused UNUSED)
 {
 	static const char *const tries[] = {"UPDATE history SET app = 'x'", "DELETE FROM history",
 					    "UPDATE text SET body = x'00'", "DELETE FROM text",
@@ -243,7 +243,7 @@ static void the_tables_themselves_refuse_to_change_the_past(void **unused)
 	sqlite3_close(db);
 }
 
-static void a_record_that_could_not_be_read_back_is_refused(void **unused)
+static void a_record_that_could_not_be_read_back_is_refused(void **unused UNUSED)
 {
 	json_t *data = json_object(), *deep = json_array();
 	struct err e = {0};
@@ -263,7 +263,7 @@ static void a_record_that_could_not_be_read_back_is_refused(void **unused)
 	assert_int_equal(seq, 1);
 }
 
-static void a_record_beyond_the_bound_is_refused(void **unused)
+static void a_record_beyond_the_bound_is_refused(void **unused UNUSED)
 {
 	char *big = util_alloc(STATE_RECORD_MAX + 1);
 	json_t *data;
@@ -280,7 +280,7 @@ static void a_record_beyond_the_bound_is_refused(void **unused)
 	free(big);
 }
 
-static void texts_are_found_by_their_hash(void **unused)
+static void texts_are_found_by_their_hash(void **unused UNUSED)
 {
 	static const char text[] = "a\0b";
 	char hash[STATE_HASH], again[STATE_HASH];
@@ -302,7 +302,7 @@ static void texts_are_found_by_their_hash(void **unused)
 	assert_int_equal(state_text_get(state, hash, &b, &e), -ERR_NOT_FOUND);
 }
 
-static void a_text_that_was_changed_is_not_given_out(void **unused)
+static void a_text_that_was_changed_is_not_given_out(void **unused UNUSED)
 {
 	char hash[STATE_HASH];
 	CLEANUP_BUF struct buf b = {0};
@@ -322,7 +322,7 @@ static bool keys(void *arg, const char *key, json_t *value)
 	return true;
 }
 
-static void desired_values_are_put_got_listed_and_deleted(void **unused)
+static void desired_values_are_put_got_listed_and_deleted(void **unused UNUSED)
 {
 	static const char *const names[] = {"app/b", "app/a", "app/c", "apple", "ap", "zoo"};
 	CLEANUP_BUF struct buf b = {0};
@@ -349,7 +349,7 @@ static void desired_values_are_put_got_listed_and_deleted(void **unused)
 	assert_string_equal(buf_str(&b), "ap=4 apple=3 zoo=5 ");
 }
 
-static void a_desired_value_has_bounds(void **unused)
+static void a_desired_value_has_bounds(void **unused UNUSED)
 {
 	char *big = util_alloc(STATE_VALUE_MAX + 1);
 	char key[STATE_KEY_MAX + 2] = "";
@@ -371,7 +371,7 @@ static void a_desired_value_has_bounds(void **unused)
 	free(big);
 }
 
-static void one_value_more_than_the_bound_is_refused_and_counted(void **unused)
+static void one_value_more_than_the_bound_is_refused_and_counted(void **unused UNUSED)
 {
 	struct state_usage u;
 	char key[32];
@@ -393,7 +393,7 @@ static void one_value_more_than_the_bound_is_refused_and_counted(void **unused)
 
 /* --- groups --- */
 
-static void a_group_is_kept_whole_or_not_at_all(void **unused)
+static void a_group_is_kept_whole_or_not_at_all(void **unused UNUSED)
 {
 	json_t *value;
 
@@ -414,7 +414,7 @@ static void a_group_is_kept_whole_or_not_at_all(void **unused)
 	json_decref(value);
 }
 
-static void a_failed_write_spoils_its_group(void **unused)
+static void a_failed_write_spoils_its_group(void **unused UNUSED)
 {
 	struct err e = {0};
 	json_t *value;
@@ -461,7 +461,7 @@ static const char *devices(struct buf *b, const char *app)
 	return buf_str(b);
 }
 
-static void a_device_moves_forward_only_when_its_status_changes(void **unused)
+static void a_device_moves_forward_only_when_its_status_changes(void **unused UNUSED)
 {
 	CLEANUP_BUF struct buf b = {0};
 
@@ -481,7 +481,7 @@ static void a_device_moves_forward_only_when_its_status_changes(void **unused)
 	assert_non_null(strstr(devices(&b, NULL), "shop/1 ugly 2026-11-22T01:39:15.128000Z 5"));
 }
 
-static void no_two_changes_have_the_same_time_even_when_the_clock_goes_back(void **unused)
+static void no_two_changes_have_the_same_time_even_when_the_clock_goes_back(void **unused UNUSED)
 {
 	CLEANUP_BUF struct buf b = {0};
 
@@ -505,7 +505,7 @@ static bool reason_is(void *arg, const struct state_device *d)
 	return true;
 }
 
-static void a_long_reason_is_cut_at_a_character(void **unused)
+static void a_long_reason_is_cut_at_a_character(void **unused UNUSED)
 {
 	char reason[400], expected[300];
 
@@ -519,7 +519,7 @@ static void a_long_reason_is_cut_at_a_character(void **unused)
 	assert_int_equal(state_device_each(state, NULL, reason_is, expected, NULL), 0);
 }
 
-static void a_device_that_makes_no_sense_is_refused(void **unused)
+static void a_device_that_makes_no_sense_is_refused(void **unused UNUSED)
 {
 	char id[201];
 	struct err e = {0};
@@ -539,7 +539,7 @@ static void a_device_that_makes_no_sense_is_refused(void **unused)
 	assert_int_equal(state_device_put(state, id, "", "good", "", NULL, T0, NULL, &e), 0);
 }
 
-static void a_device_that_is_refused_does_not_keep_the_others_from_being_recorded(void **unused)
+static void a_device_that_is_refused_does_not_keep_the_others_from_being_recorded(void **unused UNUSED)
 {
 	CLEANUP_BUF struct buf b = {0};
 
@@ -553,7 +553,7 @@ static void a_device_that_is_refused_does_not_keep_the_others_from_being_recorde
 	assert_non_null(strstr(devices(&b, NULL), "a good"));
 }
 
-static void one_device_more_than_the_bound_is_refused_and_counted(void **unused)
+static void one_device_more_than_the_bound_is_refused_and_counted(void **unused UNUSED)
 {
 	struct state_usage u;
 	char id[32];
@@ -580,7 +580,7 @@ static void one_device_more_than_the_bound_is_refused_and_counted(void **unused)
 
 /* --- opening --- */
 
-static void a_second_process_on_the_same_state_is_refused(void **unused)
+static void a_second_process_on_the_same_state_is_refused(void **unused UNUSED)
 {
 	struct state *second = NULL;
 	struct err e = {0};
@@ -591,7 +591,7 @@ static void a_second_process_on_the_same_state_is_refused(void **unused)
 	add("shop", 1);
 }
 
-static void a_database_of_a_newer_version_is_refused(void **unused)
+static void a_database_of_a_newer_version_is_refused(void **unused UNUSED)
 {
 	struct err e = {0};
 
@@ -601,7 +601,7 @@ static void a_database_of_a_newer_version_is_refused(void **unused)
 	assert_null(state);
 }
 
-static void a_file_that_is_no_database_of_ours_is_refused(void **unused)
+static void a_file_that_is_no_database_of_ours_is_refused(void **unused UNUSED)
 {
 	char path[128];
 	struct err e = {0};
@@ -619,7 +619,7 @@ static void a_file_that_is_no_database_of_ours_is_refused(void **unused)
 	assert_non_null(strstr(e.msg, "/nonexistent/dir"));
 }
 
-static void nobody_else_can_read_it(void **unused)
+static void nobody_else_can_read_it(void **unused UNUSED)
 {
 	static const char *const files[] = {"state.db", "state.db-wal", "reserve"};
 	struct stat st;
@@ -633,7 +633,7 @@ static void nobody_else_can_read_it(void **unused)
 	}
 }
 
-static void the_reserve_is_made_used_once_and_restored(void **unused)
+static void the_reserve_is_made_used_once_and_restored(void **unused UNUSED)
 {
 	struct state_usage u;
 	struct stat st;

@@ -301,7 +301,7 @@ static struct state *open_healthy(void)
 	return s;
 }
 
-static int setup_group(void **unused)
+static int setup_group(void **unused UNUSED)
 {
 	struct state *s;
 	struct err e = {0};
@@ -321,7 +321,7 @@ static int setup_group(void **unused)
 	return 0;
 }
 
-static int teardown_group(void **unused)
+static int teardown_group(void **unused UNUSED)
 {
 	for (int i = 0; i <= STEPS; i++)
 		buf_free(&expected[i]);
@@ -419,12 +419,12 @@ static void kill_at_every_write(enum fault fault)
 	munmap((void *)answered, sizeof(*answered));
 }
 
-static void killed_before_any_write_it_keeps_exactly_what_was_answered(void **unused)
+static void killed_before_any_write_it_keeps_exactly_what_was_answered(void **unused UNUSED)
 {
 	kill_at_every_write(FAULT_KILL);
 }
 
-static void killed_in_the_middle_of_any_write_it_keeps_exactly_what_was_answered(void **unused)
+static void killed_in_the_middle_of_any_write_it_keeps_exactly_what_was_answered(void **unused UNUSED)
 {
 	kill_at_every_write(FAULT_TORN);
 }
@@ -488,17 +488,17 @@ static void fail_every_write(enum fault fault, enum err_code expect)
 	print_message("%u operations failed in turn, %u calls said so\n", at - 1, failed);
 }
 
-static void any_write_that_fails_undoes_its_call_and_nothing_else(void **unused)
+static void any_write_that_fails_undoes_its_call_and_nothing_else(void **unused UNUSED)
 {
 	fail_every_write(FAULT_IOERR, ERR_SYS);
 }
 
-static void a_disk_full_for_one_write_undoes_its_call_and_nothing_else(void **unused)
+static void a_disk_full_for_one_write_undoes_its_call_and_nothing_else(void **unused UNUSED)
 {
 	fail_every_write(FAULT_FULL, ERR_FULL);
 }
 
-static void a_disk_full_from_any_write_on_undoes_its_call_and_nothing_else(void **unused)
+static void a_disk_full_from_any_write_on_undoes_its_call_and_nothing_else(void **unused UNUSED)
 {
 	fail_every_write(FAULT_FULL_FROM, ERR_FULL);
 }
@@ -583,7 +583,7 @@ static void life_on_a_full_disk(void)
 	state_close(s);
 }
 
-static void on_a_full_disk_it_refuses_and_the_reserve_lets_more_in(void **unused)
+static void on_a_full_disk_it_refuses_and_the_reserve_lets_more_in(void **unused UNUSED)
 {
 	strcat(dir, "/tmpfs");
 	assert_int_equal(mkdir(dir, 0700), 0);
@@ -594,7 +594,7 @@ static void on_a_full_disk_it_refuses_and_the_reserve_lets_more_in(void **unused
 	life_on_a_full_disk();
 }
 
-static int teardown_disk(void **unused)
+static int teardown_disk(void **unused UNUSED)
 {
 	umount2(dir, MNT_DETACH);
 	rmdir(dir);

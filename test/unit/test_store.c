@@ -48,7 +48,7 @@ static void assert_no_litter(void)
 	    sh("test -z \"$(ls store/incoming; find store/trees -maxdepth 1 -name '.*')\""), 0);
 }
 
-static void a_release_becomes_a_tree_that_nobody_can_write(void **state)
+static void a_release_becomes_a_tree_that_nobody_can_write(void **state UNUSED)
 {
 	umask(077);
 	assert_false(store_has_tree(s, m1.id));
@@ -66,7 +66,7 @@ static void a_release_becomes_a_tree_that_nobody_can_write(void **state)
 	assert_no_litter();
 }
 
-static void the_same_release_again_changes_nothing(void **state)
+static void the_same_release_again_changes_nothing(void **state UNUSED)
 {
 	ino_t before;
 
@@ -76,7 +76,7 @@ static void the_same_release_again_changes_nothing(void **state)
 	assert_int_equal(look(m1.id, "").st_ino, before);
 }
 
-static void only_what_is_lacking_is_asked_for_and_once(void **state)
+static void only_what_is_lacking_is_asked_for_and_once(void **state UNUSED)
 {
 	bool want[32];
 	uint64_t bytes;
@@ -96,7 +96,7 @@ static void only_what_is_lacking_is_asked_for_and_once(void **state)
 					      !strcmp(m2.files[i].path, "lib/new"));
 }
 
-static void releases_share_what_they_have_in_common(void **state)
+static void releases_share_what_they_have_in_common(void **state UNUSED)
 {
 	assert_int_equal(deploy(s, "v1", &m1), 0);
 	assert_int_equal(deploy(s, "v2", &m2), 0);
@@ -108,7 +108,7 @@ static void releases_share_what_they_have_in_common(void **state)
 
 /* --- what comes in --- */
 
-static void contents_may_come_in_any_pieces(void **state)
+static void contents_may_come_in_any_pieces(void **state UNUSED)
 {
 	CLEANUP_BUF struct buf b = {0};
 	bool want[32];
@@ -132,7 +132,7 @@ static int take_text(const char *text)
 	return take_in(s, &b, 7);
 }
 
-static void contents_that_are_not_what_they_say_are_refused(void **state)
+static void contents_that_are_not_what_they_say_are_refused(void **state UNUSED)
 {
 	char line[256];
 
@@ -161,7 +161,7 @@ static void contents_that_are_not_what_they_say_are_refused(void **state)
 	assert_no_litter();
 }
 
-static void after_a_mistake_nothing_more_is_taken(void **state)
+static void after_a_mistake_nothing_more_is_taken(void **state UNUSED)
 {
 	struct store_intake *in;
 	uint64_t objects;
@@ -175,7 +175,7 @@ static void after_a_mistake_nothing_more_is_taken(void **state)
 	assert_int_equal(sh("test -z \"$(find store/objects -type f)\""), 0);
 }
 
-static void what_is_there_is_kept_but_still_checked(void **state)
+static void what_is_there_is_kept_but_still_checked(void **state UNUSED)
 {
 	char object[96];
 	struct stat before, after;
@@ -193,7 +193,7 @@ static void what_is_there_is_kept_but_still_checked(void **state)
 	assert_int_equal(sh("test $(cat %s) = hello", object), 0);
 }
 
-static void a_child_may_finish_what_its_parent_received(void **state)
+static void a_child_may_finish_what_its_parent_received(void **state UNUSED)
 {
 	CLEANUP_BUF struct buf b = {0};
 	struct store_intake *in;
@@ -217,7 +217,7 @@ static void a_child_may_finish_what_its_parent_received(void **state)
 	assert_no_litter();
 }
 
-static void what_would_fill_the_disk_is_refused_before_it_comes(void **state)
+static void what_would_fill_the_disk_is_refused_before_it_comes(void **state UNUSED)
 {
 	assert_int_equal(store_room(s, 0, &e), 0);
 	assert_said(store_room(s, UINT64_MAX, &e), ERR_FULL, "must stay free");
@@ -227,7 +227,7 @@ static void what_would_fill_the_disk_is_refused_before_it_comes(void **state)
 
 /* --- staging --- */
 
-static void a_size_that_is_a_lie_harms_no_content(void **state)
+static void a_size_that_is_a_lie_harms_no_content(void **state UNUSED)
 {
 	static const char lie[] = "upstate-manifest 1\nf 0644 6 " HELLO " a\n";
 	struct store_manifest m;
@@ -242,7 +242,7 @@ static void a_size_that_is_a_lie_harms_no_content(void **state)
 	assert_int_equal(store_stage(s, &m1, &e), 0);
 }
 
-static void a_release_of_many_files_is_read_by_two_threads(void **state)
+static void a_release_of_many_files_is_read_by_two_threads(void **state UNUSED)
 {
 	struct store_manifest m;
 
@@ -258,7 +258,7 @@ static void a_release_of_many_files_is_read_by_two_threads(void **state)
 	store_manifest_free(&m);
 }
 
-static void a_release_with_a_content_missing_is_not_staged(void **state)
+static void a_release_with_a_content_missing_is_not_staged(void **state UNUSED)
 {
 	assert_int_equal(send_missing(s, "v1", &m1), 0);
 	assert_int_equal(sh("rm store/objects/%.2s/%s", HELLO, &HELLO[2]), 0);
@@ -268,7 +268,7 @@ static void a_release_with_a_content_missing_is_not_staged(void **state)
 	assert_no_litter();
 }
 
-static void a_damaged_content_is_found_and_asked_for_anew(void **state)
+static void a_damaged_content_is_found_and_asked_for_anew(void **state UNUSED)
 {
 	char object[96];
 
@@ -288,7 +288,7 @@ static int no_links(const char *call)
 	return strncmp(call, "linkat", 6) == 0 ? EMLINK : 0;
 }
 
-static void files_are_copied_when_a_content_has_all_the_links_it_can(void **state)
+static void files_are_copied_when_a_content_has_all_the_links_it_can(void **state UNUSED)
 {
 	store_test_hook = no_links;
 	assert_int_equal(deploy(s, "v1", &m1), 0);
@@ -313,7 +313,7 @@ static int meet(const char *call)
 	return 0;
 }
 
-static void two_that_stage_the_same_at_once_both_succeed(void **state)
+static void two_that_stage_the_same_at_once_both_succeed(void **state UNUSED)
 {
 	assert_int_equal(send_missing(s, "v1", &m1), 0);
 	store_test_hook = meet;
@@ -323,7 +323,7 @@ static void two_that_stage_the_same_at_once_both_succeed(void **state)
 	assert_no_litter();
 }
 
-static void a_user_without_rights_can_do_all_of_it(void **state)
+static void a_user_without_rights_can_do_all_of_it(void **state UNUSED)
 {
 	int status;
 	pid_t pid = fork();
@@ -350,7 +350,7 @@ static void a_user_without_rights_can_do_all_of_it(void **state)
 
 /* --- verifying --- */
 
-static void every_kind_of_difference_is_found_and_named(void **state)
+static void every_kind_of_difference_is_found_and_named(void **state UNUSED)
 {
 	static const struct {
 		const char *deed, *found;
@@ -393,7 +393,7 @@ static void every_kind_of_difference_is_found_and_named(void **state)
 
 /* --- throwing away --- */
 
-static void dropping_a_release_frees_what_no_other_has(void **state)
+static void dropping_a_release_frees_what_no_other_has(void **state UNUSED)
 {
 	uint64_t freed;
 
@@ -413,7 +413,7 @@ static void dropping_a_release_frees_what_no_other_has(void **state)
 	assert_int_equal(deploy(s, "v1", &m1), 0);
 }
 
-static void only_an_id_names_a_release(void **state)
+static void only_an_id_names_a_release(void **state UNUSED)
 {
 	char longer[STORE_HASH + 1];
 
@@ -427,7 +427,7 @@ static void only_an_id_names_a_release(void **state)
 	assert_int_equal(store_verify(s, &m1, &e), 0);
 }
 
-static void what_a_crash_left_is_removed_at_the_next_start(void **state)
+static void what_a_crash_left_is_removed_at_the_next_start(void **state UNUSED)
 {
 	assert_int_equal(deploy(s, "v1", &m1), 0);
 	store_close(s);
@@ -438,7 +438,7 @@ static void what_a_crash_left_is_removed_at_the_next_start(void **state)
 	assert_int_equal(store_verify(s, &m1, &e), 0);
 }
 
-static void a_sweep_removes_the_litter_of_dead_processes_only(void **state)
+static void a_sweep_removes_the_litter_of_dead_processes_only(void **state UNUSED)
 {
 	uint64_t freed;
 	pid_t pid = fork();

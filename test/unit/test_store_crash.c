@@ -100,14 +100,14 @@ static void assert_life_ends_as_undisturbed(void)
 	assert_int_equal(store_remove_tree(AT_FDCWD, "store", &e), 0);
 }
 
-static int die(const char *call)
+static int die(const char *call UNUSED)
 {
 	if (++calls == at)
 		raise(SIGKILL);
 	return 0;
 }
 
-static void killed_at_each_call_it_ends_the_same(void **state)
+static void killed_at_each_call_it_ends_the_same(void **state UNUSED)
 {
 	int status = 1;
 
@@ -129,7 +129,7 @@ static void killed_at_each_call_it_ends_the_same(void **state)
 	print_message("%ld calls\n", at - 2);
 }
 
-static int fail_there(const char *call)
+static int fail_there(const char *call UNUSED)
 {
 	return ++calls == at ? (int)fails_with : 0;
 }
@@ -156,12 +156,12 @@ static void each_call_fails(int code)
 	assert_true(at > 100);
 }
 
-static void with_each_call_failing_it_ends_the_same(void **state)
+static void with_each_call_failing_it_ends_the_same(void **state UNUSED)
 {
 	each_call_fails(EIO);
 }
 
-static void with_each_call_finding_no_room_it_ends_the_same(void **state)
+static void with_each_call_finding_no_room_it_ends_the_same(void **state UNUSED)
 {
 	each_call_fails(ENOSPC);
 }
@@ -184,7 +184,7 @@ static bool fits(const char *options)
 	return r == 0;
 }
 
-static void a_disk_that_fills_at_each_step_keeps_nothing_half(void **state)
+static void a_disk_that_fills_at_each_step_keeps_nothing_half(void **state UNUSED)
 {
 	char options[64];
 	int kib = 4, files = 2;

@@ -14,14 +14,14 @@ static uint64_t run(const struct supervise_rule *rule, uint64_t ran_ms, uint32_t
 	return supervise_ended(&s, rule, random, now);
 }
 
-static int fresh(void **state)
+static int fresh(void **state UNUSED)
 {
 	s = (struct supervise){0};
 	now = 5000;
 	return 0;
 }
 
-static void pauses_double_up_to_the_ceiling_and_stay_there(void **state)
+static void pauses_double_up_to_the_ceiling_and_stay_there(void **state UNUSED)
 {
 	uint64_t want = 1000;
 
@@ -31,7 +31,7 @@ static void pauses_double_up_to_the_ceiling_and_stay_there(void **state)
 	}
 }
 
-static void jitter_takes_a_quarter_at_most_and_never_all(void **state)
+static void jitter_takes_a_quarter_at_most_and_never_all(void **state UNUSED)
 {
 	for (int i = 0; i < 20; i++) {
 		struct supervise before = s;
@@ -43,7 +43,7 @@ static void jitter_takes_a_quarter_at_most_and_never_all(void **state)
 	}
 }
 
-static void a_healthy_spell_is_answered_at_once_and_starts_over(void **state)
+static void a_healthy_spell_is_answered_at_once_and_starts_over(void **state UNUSED)
 {
 	for (int i = 0; i < 5; i++)
 		run(&supervise_instance, 10, 0);
@@ -51,7 +51,7 @@ static void a_healthy_spell_is_answered_at_once_and_starts_over(void **state)
 	assert_int_equal(run(&supervise_instance, 59999, 0), 1000);
 }
 
-static void parts_have_three_ends_free_then_short_pauses(void **state)
+static void parts_have_three_ends_free_then_short_pauses(void **state UNUSED)
 {
 	static const uint64_t want[] = {0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
 
@@ -61,7 +61,7 @@ static void parts_have_three_ends_free_then_short_pauses(void **state)
 	assert_int_equal(run(&supervise_part, 0, 0), 0);
 }
 
-static void it_never_gives_up(void **state)
+static void it_never_gives_up(void **state UNUSED)
 {
 	s.quick_ends = UINT32_MAX - 1;
 	assert_int_equal(run(&supervise_instance, 0, 0), 300000);

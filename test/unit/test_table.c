@@ -34,7 +34,7 @@ static const char *const exact[] = {"example.org"}, *const suffix[] = {"*.exampl
 			*const deeper[] = {"*.a.EXAMPLE.org"}, *const any[] = {"*"};
 static const char *const root[] = {"/"}, *const api[] = {"/api"}, *const v2[] = {"/api/v2/"};
 
-static void the_most_specific_host_wins_then_the_longest_prefix(void **state)
+static void the_most_specific_host_wins_then_the_longest_prefix(void **state UNUSED)
 {
 	struct table_in_app apps[] = {app("exact", exact, root), app("suffix", suffix, root),
 				      app("deeper", deeper, api), app("any", any, root),
@@ -62,7 +62,7 @@ static void the_most_specific_host_wins_then_the_longest_prefix(void **state)
 	assert_string_equal(found(t, "org", "/"), "any");
 }
 
-static void a_host_without_a_matching_prefix_is_unknown(void **state)
+static void a_host_without_a_matching_prefix_is_unknown(void **state UNUSED)
 {
 	struct table_in_app apps[] = {app("api", exact, api)};
 	struct table_in in = {.apps = apps, .app_count = 1};
@@ -75,7 +75,7 @@ static void a_host_without_a_matching_prefix_is_unknown(void **state)
 	assert_int_equal(t->generation, 7);
 }
 
-static void two_apps_that_claim_the_same_are_both_named(void **state)
+static void two_apps_that_claim_the_same_are_both_named(void **state UNUSED)
 {
 	static const char *const slash[] = {"/api/"};
 	struct table_in_app apps[] = {app("one", suffix, api), app("two", suffix, slash)};
@@ -91,7 +91,7 @@ static void two_apps_that_claim_the_same_are_both_named(void **state)
 	assert_int_equal(table_build(&in, 1, &b, &e), 0);
 }
 
-static void patterns_that_are_none_are_refused(void **state)
+static void patterns_that_are_none_are_refused(void **state UNUSED)
 {
 	static const char *const bad_hosts[] = {"", "*x", "*.", ".x", "a*b", "a b", "a/b"};
 	static const char *const bad_paths[] = {"", "x", "/a?b", "/a#b"};
@@ -109,7 +109,7 @@ static void patterns_that_are_none_are_refused(void **state)
 
 #define MANY 10000
 
-static void ten_thousand_apps_are_found_in_a_time_that_does_not_grow(void **state)
+static void ten_thousand_apps_are_found_in_a_time_that_does_not_grow(void **state UNUSED)
 {
 	static char names[MANY][32], hosts[MANY][40];
 	static const char *host_at[MANY];
@@ -148,7 +148,7 @@ static void ten_thousand_apps_are_found_in_a_time_that_does_not_grow(void **stat
 	}
 }
 
-static void targets_keep_what_they_were_given(void **state)
+static void targets_keep_what_they_were_given(void **state UNUSED)
 {
 	struct table_in_target targets[2] = {
 		{.id = 11, .slot = 3, .name = "a/1", .use = USE_SERVE, .release = 12},
@@ -180,7 +180,7 @@ static void targets_keep_what_they_were_given(void **state)
 	assert_int_equal(table_build(&in, 1, &b, &e), -ERR_CORRUPT);
 }
 
-static void addresses_are_numbers_or_paths_and_nothing_else(void **state)
+static void addresses_are_numbers_or_paths_and_nothing_else(void **state UNUSED)
 {
 	static const char *const bad[] = {"",	    "127.0.0.1",     "127.0.0.1:0",  "127.0.0.1:65536",
 					  "host:80", "[::1]",	     "::1:80",	     "[::1:80",
@@ -210,7 +210,7 @@ static bool trusts(const char *net, const char *addr)
 	return table_trusted(built(&in, &b), a.addr);
 }
 
-static void networks_end_at_their_bit(void **state)
+static void networks_end_at_their_bit(void **state UNUSED)
 {
 	struct table_net n;
 
@@ -232,7 +232,7 @@ static void networks_end_at_their_bit(void **state)
 	assert_false(table_net_parse("", &n));
 }
 
-static void no_flipped_bit_and_no_cut_makes_reading_unsafe(void **state)
+static void no_flipped_bit_and_no_cut_makes_reading_unsafe(void **state UNUSED)
 {
 	struct table_in_target target = {.id = 1, .name = "a/1", .use = USE_SERVE};
 	struct table_in_app a = app("a", suffix, api);

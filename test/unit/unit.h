@@ -11,3 +11,5 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include "base/util.h"

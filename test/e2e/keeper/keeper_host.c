@@ -41,7 +41,7 @@ static void send_none(enum msg_type type)
 	msg_send(&keeper, type, &(struct msg_none){0}, NULL, 0, NULL, 0);
 }
 
-static void on_end(struct msg_channel *ch, const char *reason)
+static void on_end(struct msg_channel *ch UNUSED, const char *reason UNUSED)
 {
 	exit(0);
 }
@@ -64,7 +64,7 @@ static struct router_listener {
 } listeners[ROUTER_LISTENERS];
 static struct shm *numbers;
 
-static void on_client(struct loop_io *io, uint32_t events)
+static void on_client(struct loop_io *io, uint32_t events UNUSED)
 {
 	int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC);
 
@@ -74,7 +74,7 @@ static void on_client(struct loop_io *io, uint32_t events)
 	close(fd);
 }
 
-static void router_msg(struct msg_channel *ch, struct msg *m)
+static void router_msg(struct msg_channel *ch UNUSED, struct msg *m)
 {
 	if (m->type == MSG_SHARED) {
 		ensure(m->fds_len == 4);
@@ -122,7 +122,7 @@ static struct loop_io test_io;
 static char input[65536];
 static size_t input_len;
 
-static void controller_msg(struct msg_channel *ch, struct msg *m)
+static void controller_msg(struct msg_channel *ch UNUSED, struct msg *m)
 {
 	int fd = test_io.fd;
 
@@ -253,7 +253,7 @@ static void obey(char *line)
 		ensure(!"an order that is known");
 }
 
-static void on_test(struct loop_io *io, uint32_t events)
+static void on_test(struct loop_io *io, uint32_t events UNUSED)
 {
 	ssize_t n = read(io->fd, input + input_len, sizeof(input) - input_len);
 	char *end, *line = input;
