@@ -428,6 +428,8 @@ def refused(port):
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass  # it was in the backlog of a socket that is being closed
     return False
 
 
