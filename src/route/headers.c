@@ -270,16 +270,22 @@ static bool is_idle_length(const struct http1_head *h, const struct http1_header
 	return f->known == HTTP1_CONTENT_LENGTH && (h->status == 204 || h->status / 100 == 1);
 }
 
+/* The status line, and of the target's fields those that are passed on. */
+static void put_passed(struct cat *c, const struct http1_head *h)
+{
+	put_status(c, h);
+	for (uint32_t i = 0; i < h->header_count; i++)
+		if (!http1_is_hop(h, &h->headers[i]) && !is_idle_length(h, &h->headers[i]))
+			put_header(c, &h->headers[i]);
+}
+
 bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked, bool close)
 {
 	struct cat c;
 
 	if (!answer_room(x, h, &c))
 		return false;
-	put_status(&c, h);
-	for (uint32_t i = 0; i < h->header_count; i++)
-		if (!http1_is_hop(h, &h->headers[i]) && !is_idle_length(h, &h->headers[i]))
-			put_header(&c, &h->headers[i]);
+	put_passed(&c, h);
 	if (h->status == 101) {
 		PUT(&c, "Connection: upgrade\r\nUpgrade: ");
 		put_slice(&c, http1_get(h, HTTP1_UPGRADE));
@@ -302,10 +308,7 @@ bool headers_interim(struct exchange *x, const struct http1_head *h)
 
 	if (!answer_room(x, h, &c))
 		return false;
-	put_status(&c, h);
-	for (uint32_t i = 0; i < h->header_count; i++)
-		if (!http1_is_hop(h, &h->headers[i]) && !is_idle_length(h, &h->headers[i]))
-			put_header(&c, &h->headers[i]);
+	put_passed(&c, h);
 	PUT(&c, "\r\n");
 	x->ans->len = (uint32_t)(c.p - c.start);
 	return true;
