@@ -263,6 +263,8 @@ int ship_app_step(struct ship_app *a, const struct rollout_event *ev, struct err
 	int r;
 
 	ship_rules(a, &rules);
+	if (s->synced) /* after a pause, what the keeper said meanwhile may stand behind this order */
+		msg_channel_read(s->keeper);
 	ship_units_look(a);
 	before = a->rollout;
 	rollout_step(&a->rollout, &rules, ev, s->loop->now_ms, &s->next_unit, &result);

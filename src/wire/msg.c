@@ -183,6 +183,12 @@ static int receive(struct msg_channel *ch)
 	return msg_channel_is_open(ch) ? 1 : -1;
 }
 
+void msg_channel_read(struct msg_channel *ch)
+{
+	for (int i = 0; i < MSG_BUDGET && msg_channel_is_open(ch) && receive(ch) > 0; i++)
+		;
+}
+
 static ssize_t send_packet(int fd, const void *packet, size_t len, const int *fds, int fds_len)
 {
 	union {
@@ -239,8 +245,7 @@ static void on_ready(struct loop_io *io, uint32_t events)
 	if ((events & EPOLLOUT) && ch->queue)
 		flush_queue(ch);
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-		for (int i = 0; i < MSG_BUDGET && receive(ch) > 0; i++)
-			;
+		msg_channel_read(ch);
 }
 
 int msg_channel_open(struct msg_channel *ch, struct loop *loop, int fd)

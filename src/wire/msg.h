@@ -231,6 +231,8 @@ int msg_pair(int ret_fds[2]);
 /* Takes fd over and reports through the two callbacks, which must be set. 0, or -1 with errno. */
 int msg_channel_open(struct msg_channel *ch, struct loop *loop, int fd);
 void msg_channel_close(struct msg_channel *ch); /* no callback; harmless when closed */
+/* Handles what has arrived by now (a bounded number); the loop does so by itself. Not from on_msg. */
+void msg_channel_read(struct msg_channel *ch);
 static inline bool msg_channel_is_open(const struct msg_channel *ch)
 {
 	return ch->loop != NULL;

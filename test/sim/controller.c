@@ -364,7 +364,8 @@ enum op_verdict controller_op(struct sim *s, uint32_t app, enum rollout_event_ty
 	enum step_verdict v;
 	bool aborted;
 
-	if (!s->part[P_CONTROLLER].up || s->now < s->part[P_CONTROLLER].hung_until || !c->synced ||
+	/* At the very end of a hang, what waits in the keeper's socket is read before an order. */
+	if (!s->part[P_CONTROLLER].up || s->now <= s->part[P_CONTROLLER].hung_until || !c->synced ||
 	    c->pending_act[app] || c->app[app].boot != c->keeper_boot)
 		return OP_LATER;
 	if (type == ROLLOUT_DEPLOY && (c->app[app].r.phase != ROLLOUT_IDLE || s->store.full))
