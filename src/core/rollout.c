@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#define AGAIN_MS 100 /* to look again at what nothing announces */
+
 struct step {
 	struct rollout *r;
 	const struct rollout_rules *rules;
@@ -260,11 +262,11 @@ static bool check_goal(struct step *s, bool must_be_ready)
 			u->until_ms = 0;
 			s->ret->changed = true;
 		}
-		if (u->seen.ready || s->now_ms < u->until_ms)
+		if (u->seen.ready || u->seen.unknown || s->now_ms < u->until_ms)
 			continue;
 		if (u->use != USE_SERVE)
 			return undo(s, "instance @%u/%u did not become ready in time", u, NULL), true;
-		if (must_be_ready && !u->seen.unknown)
+		if (must_be_ready)
 			return undo(s, "instance @%u/%u is no longer healthy", u, NULL), true;
 	}
 	return false;
@@ -569,6 +571,8 @@ static uint64_t next_wake(const struct rollout *r, uint64_t now_ms)
 
 		if (!u->stop && u->until_ms > now_ms)
 			wake = MIN(wake, u->until_ms);
+		else if (!u->stop && u->seen.unknown && !u->seen.ready) /* its time was put off */
+			wake = MIN(wake, now_ms + AGAIN_MS);
 	}
 	return wake;
 }

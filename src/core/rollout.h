@@ -100,8 +100,9 @@ struct rollout_unit {
 	 * old news */
 	struct rollout_seen {
 		bool ready;	 /* its process runs, said so if it should, and probes pass */
-		bool unknown;	 /* its process runs, but nobody could look at it yet (the router
-				    is new): neither ready nor broken */
+		bool unknown;	 /* its process runs, but nobody could look at it lately (the router
+				    is new, or hangs): neither ready nor broken, and its time to
+				    get ready does not run out */
 		bool drained;	 /* the router took up its draining, and nothing is inside */
 		bool gone;	 /* no process, and the keeper has forgotten it */
 		uint32_t starts; /* processes started for it */

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 
+#define LOOK_LATE_MS 1000
 #define UNIT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 struct ship_unit *ship_unit(struct ship_app *a, uint64_t id)
@@ -50,6 +51,15 @@ static bool has_process(const struct ship_unit *x)
 	return x->known && (x->seen.state == INSTANCE_STARTING || x->seen.state == INSTANCE_RUNNING);
 }
 
+/* The router looks at a target that is not up more often than at one that is: when it has not done so
+ * for this long, it hangs, or is new. */
+static bool looked_lately(const struct ship_app *a, const struct shm_slot *slot)
+{
+	uint32_t within_ms = a->conf ? a->conf->health_every_ms + a->conf->health_timeout_ms : 0;
+
+	return a->ship->loop->now_ms - atomic_load(&slot->last_ms) <= within_ms + LOOK_LATE_MS;
+}
+
 void ship_units_look(struct ship_app *a)
 {
 	struct ship *s = a->ship;
@@ -67,7 +77,9 @@ void ship_units_look(struct ship_app *a)
 		u->seen.gone = x->gone;
 		u->seen.ready = has_process(x) && (!notify || x->seen.state == INSTANCE_RUNNING) &&
 				atomic_load(&slot->state) == TARGET_UP && shm_get(&slot->passed) > 0;
-		u->seen.unknown = has_process(x) && atomic_load(&slot->state) == TARGET_UNKNOWN;
+		u->seen.unknown = has_process(x) && !u->seen.ready &&
+				  (atomic_load(&slot->state) == TARGET_UNKNOWN ||
+				   !looked_lately(a, slot));
 		u->seen.drained = false;
 		if (u->use == USE_DRAIN && x->published == USE_DRAIN &&
 		    applied >= x->published_generation) {

@@ -76,6 +76,7 @@ void check_saved(struct sim *s, uint32_t app, const struct rollout *before,
 {
 	struct notes *n = &s->app[app].notes;
 
+	n->saved_ms = s->now;
 	if (after->change && after->change != before->change) {
 		n->begun_ms = s->now;
 		n->first_unit = s->ctl.unit_before_step;
@@ -87,12 +88,19 @@ void check_saved(struct sim *s, uint32_t app, const struct rollout *before,
 		n->bake_ms = s->now;
 }
 
-/* Did a unit of the goal really break its word? */
+bool check_looked_lately(const struct sim *s, uint32_t app, uint64_t id)
+{
+	return s->now - s->numbers.looked_ms[id] <=
+	       s->app[app].probe_ms + s->app[app].probe_timeout_ms + 1000;
+}
+
+/* Did a unit of the goal really break its word? What the router says of one at which it did not look
+ * lately is no proof. */
 static bool has_cause(struct sim *s, uint32_t app, const struct rollout *r)
 {
 	const struct notes *n = &s->app[app].notes;
-	/* Where messages are slow, what happened before the change may be told after it began. */
-	uint64_t since = n->begun_ms - (s->o.slow_messages ? 5000 : 0);
+	/* What happened right before the change may be told after it began. */
+	uint64_t since = n->begun_ms - (s->o.slow_messages ? 5000 : SIM_MESSAGE_MS);
 	bool late = s->now >= n->begun_ms + s->app[app].rules.ready_ms;
 
 	if (s->ch[CH_TO_CONTROLLER].len && s->ch[CH_TO_CONTROLLER].last_at > s->now)
@@ -104,10 +112,13 @@ static bool has_cause(struct sim *s, uint32_t app, const struct rollout *r)
 			continue;
 		if (s->crashed[u->id] >= since)
 			return true;
-		if (s->numbers.state[u->id] == HEALTH_DOWN &&
-		    (late || s->went_down[u->id] >= since))
+		if (s->numbers.state[u->id] == HEALTH_DOWN && s->went_down[u->id] >= since)
 			return true;
-		if (late && u->use != USE_SERVE && s->numbers.state[u->id] != HEALTH_UP)
+		if (!late || (is_able(s, u->id) && !check_looked_lately(s, app, u->id)))
+			continue;
+		if (s->numbers.state[u->id] == HEALTH_DOWN ||
+		    (u->use != USE_SERVE && s->numbers.state[u->id] != HEALTH_UP) ||
+		    !is_able(s, u->id))
 			return true;
 	}
 	return false;
@@ -209,7 +220,8 @@ void check_step(struct sim *s, uint32_t app, const struct rollout *before,
 	}
 }
 
-/* Two tables in a row: what serves after, of what is there to serve at all. */
+/* Two tables in a row: what serves after, of what there was to serve when that was decided: the disk may
+ * have been slow since. */
 void check_table(struct sim *s, const struct sim_table *before, const struct sim_table *after)
 {
 	for (uint32_t a = 0; a < s->o.apps; a++) {
@@ -222,7 +234,8 @@ void check_table(struct sim *s, const struct sim_table *before, const struct sim
 			const struct sim_target *t = &before->app[a].t[i];
 
 			was += t->use == USE_SERVE && t->slot <= wanted && is_able(s, t->id) &&
-			       s->numbers.state[t->id] == HEALTH_UP;
+			       s->numbers.state[t->id] == HEALTH_UP &&
+			       s->came_up[t->id] <= s->app[a].notes.saved_ms;
 		}
 		for (uint32_t i = 0; i < after->app[a].len; i++) {
 			const struct sim_target *t = &after->app[a].t[i];

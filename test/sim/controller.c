@@ -56,14 +56,15 @@ void controller_start(struct sim *s)
 
 /* --- what it sees --- */
 
-static void see(struct sim *s, struct rollout_unit *u)
+static void see(struct sim *s, uint32_t app, struct rollout_unit *u)
 {
 	struct controller *c = &s->ctl;
 	bool known = c->view[u->id].known, runs = known && c->view[u->id].state == I_RUNNING;
 	enum health_state health = s->numbers.state[u->id];
 
 	u->seen.ready = runs && health == HEALTH_UP;
-	u->seen.unknown = runs && health == HEALTH_UNKNOWN;
+	u->seen.unknown = runs && !u->seen.ready &&
+			  (health == HEALTH_UNKNOWN || !check_looked_lately(s, app, u->id));
 	u->seen.starts = known ? c->view[u->id].starts : 0;
 	u->seen.drained = u->use == USE_DRAIN && s->numbers.generation >= c->published &&
 			  c->published == c->generation && s->numbers.inside[u->id] == 0;
@@ -86,7 +87,7 @@ static bool look(struct sim *s, uint32_t app)
 	for (uint32_t i = 0; i < c->next.unit_count; i++) {
 		struct rollout_seen *now = &c->next.units[i].seen, was = *now;
 
-		see(s, &c->next.units[i]);
+		see(s, app, &c->next.units[i]);
 		news |= now->ready != was.ready || now->unknown != was.unknown ||
 			now->starts != was.starts || now->drained != was.drained ||
 			now->gone != was.gone;

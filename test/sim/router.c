@@ -150,6 +150,7 @@ void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health
 		t->health.next_probe_ms = s->now + a->probe_ms;
 		return;
 	}
+	s->numbers.looked_ms[t->id] = s->now;
 	changed = health_step(&t->health, ev, a->rise, a->fall, a->probe_ms, s->now);
 	if (t->health.next_probe_ms > s->now + a->probe_ms)
 		sim_broken(s, "a target is not probed within its interval");
@@ -157,8 +158,7 @@ void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health
 		return;
 	sim_say(s, "router: unit %llu is %s", (unsigned long long)t->id,
 		t->health.state == HEALTH_UP ? "up" : "down");
-	if (t->health.state == HEALTH_DOWN)
-		s->went_down[t->id] = s->now;
+	*(t->health.state == HEALTH_DOWN ? &s->went_down[t->id] : &s->came_up[t->id]) = s->now;
 	write_numbers(s, app, t);
 	bell(s, app);
 	router_settle(s, app, SETTLE_STATE);

@@ -39,6 +39,7 @@
 #define SIM_CHANGES 1024
 #define SIM_EVENTS 16384
 #define SIM_MESSAGES 256
+#define SIM_MESSAGE_MS 2 /* the longest way of one that is not slow */
 #define SIM_NONE UINT32_MAX
 
 /* Deliberate faults: one for each rule, at least. X(NAME, name, what is broken) */
@@ -152,7 +153,7 @@ struct proc {
 };
 
 struct notes { /* the checker's, of the change in hand */
-	uint64_t begun_ms, undo_ms, bake_ms, first_unit;
+	uint64_t saved_ms, begun_ms, undo_ms, bake_ms, first_unit;
 };
 
 struct app {
@@ -211,6 +212,7 @@ struct sim_table {
 struct numbers { /* shared memory: outlives router and controller */
 	uint64_t generation;
 	enum health_state state[SIM_IDS];
+	uint64_t looked_ms[SIM_IDS]; /* the last probe */
 	uint32_t inside[SIM_IDS];
 };
 
@@ -310,6 +312,7 @@ struct sim {
 	uint32_t next_pid;
 	uint64_t last_up[SIM_IDS]; /* when the unit was last able to serve */
 	uint64_t went_down[SIM_IDS]; /* when the router last found it down */
+	uint64_t came_up[SIM_IDS];
 	uint64_t crashed[SIM_IDS]; /* when a process of it last ended unasked */
 	struct keeper keeper;
 	struct store store;
@@ -427,6 +430,8 @@ void check_step(struct sim *s, uint32_t app, const struct rollout *before,
 void check_order_saved(struct sim *s, uint32_t app, const struct rollout_unit *u);
 void check_saved(struct sim *s, uint32_t app, const struct rollout *before,
 		 const struct rollout *after);
+/* Did the router look at the target as often as it should? */
+bool check_looked_lately(const struct sim *s, uint32_t app, uint64_t id);
 void check_table(struct sim *s, const struct sim_table *before, const struct sim_table *after);
 void check_spawn(struct sim *s, uint32_t app, uint32_t release, uint64_t unit);
 void check_stop(struct sim *s, const struct inst *in);

@@ -118,7 +118,7 @@ void sim_broken(struct sim *s, const char *fmt, ...)
 void sim_send(struct sim *s, enum channel_id id, const struct message *m)
 {
 	struct channel *ch = &s->ch[id];
-	uint64_t at = s->now + sim_between(s, 0, 2);
+	uint64_t at = s->now + sim_between(s, 0, SIM_MESSAGE_MS);
 
 	if (s->o.slow_messages && !s->calm && sim_chance(s, 5))
 		at += sim_around(s, 300);
