@@ -368,6 +368,30 @@ static bool switch_slot(struct step *s, uint32_t slot)
 	return true;
 }
 
+static void establish(struct step *s)
+{
+	struct rollout *r = s->r;
+
+	r->current = rollout_goal(r);
+	r->until_ms = s->now_ms + s->rules->hold_ms;
+	set_phase(s, ROLLOUT_FINISH);
+	note(s, ROLLOUT_STEP_ESTABLISHED, NULL);
+}
+
+/* The goal serves in all slots: a deploy bakes, a way back needs no proof. */
+static void arrive(struct step *s)
+{
+	struct rollout *r = s->r;
+
+	if (r->undoing || r->direct) {
+		establish(s);
+		return;
+	}
+	r->until_ms = s->now_ms + s->rules->bake_ms;
+	set_phase(s, ROLLOUT_BAKE);
+	note(s, ROLLOUT_STEP_BAKE, NULL);
+}
+
 static void rule_switch(struct step *s)
 {
 	struct rollout *r = s->r;
@@ -386,15 +410,7 @@ static void rule_switch(struct step *s)
 	}
 	if (!all)
 		return;
-	if (!r->undoing && !r->direct) {
-		r->bake_until_ms = s->now_ms + s->rules->bake_ms;
-		set_phase(s, ROLLOUT_BAKE);
-		note(s, ROLLOUT_STEP_BAKE, NULL);
-		return;
-	}
-	r->current = goal;
-	set_phase(s, ROLLOUT_FINISH);
-	note(s, ROLLOUT_STEP_ESTABLISHED, NULL);
+	arrive(s);
 }
 
 static void rule_bake(struct step *s)
@@ -411,11 +427,16 @@ static void rule_bake(struct step *s)
 		if (!u || !u->seen.ready)
 			all = false;
 	}
-	if (!all || s->now_ms < r->bake_until_ms)
+	if (!all || s->now_ms < r->until_ms)
 		return;
-	r->current = r->to;
-	set_phase(s, ROLLOUT_FINISH);
-	note(s, ROLLOUT_STEP_ESTABLISHED, NULL);
+	establish(s);
+}
+
+/* Those whom the switch held are let in at the pace of the answers. What became of them belongs to
+ * the receipt, so the change ends after them: that takes at most what a wait may take. */
+static bool held_still_wait(const struct step *s)
+{
+	return s->rules->never_mixed && s->r->seen_waiting && s->now_ms < s->r->until_ms;
 }
 
 static void rule_finish(struct step *s)
@@ -432,7 +453,7 @@ static void rule_finish(struct step *s)
 		retire(s, u, s->rules->drain_ms);
 		left = true;
 	}
-	if (left)
+	if (left || held_still_wait(s))
 		return;
 	if (s->ret->ended) {
 		s->again = true; /* one end in a result: this one comes with the next step */
@@ -491,15 +512,7 @@ static void rule_fill(struct step *s)
 			serve(s, u);
 	}
 	set_hold(s, false);
-	if (!r->undoing && !r->direct) {
-		r->bake_until_ms = s->now_ms + s->rules->bake_ms;
-		set_phase(s, ROLLOUT_BAKE);
-		note(s, ROLLOUT_STEP_BAKE, NULL);
-		return;
-	}
-	r->current = goal;
-	set_phase(s, ROLLOUT_FINISH);
-	note(s, ROLLOUT_STEP_ESTABLISHED, NULL);
+	arrive(s);
 }
 
 static void begin(struct step *s, const struct rollout_event *ev, bool direct)
@@ -563,8 +576,12 @@ static void take_event(struct step *s, const struct rollout_event *ev)
 
 static uint64_t next_wake(const struct rollout *r, uint64_t now_ms)
 {
-	bool bakes = r->phase == ROLLOUT_BAKE && r->bake_until_ms > now_ms;
-	uint64_t wake = bakes ? r->bake_until_ms : UINT64_MAX;
+	bool waits = r->phase == ROLLOUT_FINISH && r->seen_waiting;
+	bool ends = (waits || r->phase == ROLLOUT_BAKE) && r->until_ms > now_ms;
+	uint64_t wake = ends ? r->until_ms : UINT64_MAX;
+
+	if (waits)
+		wake = MIN(wake, now_ms + AGAIN_MS);
 
 	for (uint32_t i = 0; i < r->unit_count; i++) {
 		const struct rollout_unit *u = &r->units[i];

@@ -82,6 +82,7 @@ struct rollout_rules {
 	uint32_t drain_ms;
 	uint32_t bake_ms;
 	uint32_t switch_ms; /* mixed: never: how long the drain may take while requests are held */
+	uint32_t hold_ms; /* how long a request may be held */
 	bool never_mixed;
 };
 
@@ -117,7 +118,8 @@ struct rollout {
 	struct rollout_version current; /* the last that was established */
 	struct rollout_version from, to;
 	uint64_t change; /* number of the change in hand; 0 when idle */
-	uint64_t bake_until_ms;
+	uint64_t until_ms; /* BAKE: its end; FINISH: waits no longer for what was held */
+	bool seen_waiting; /* as the units' seen: requests wait in the app's waiting room */
 	char reason[200]; /* why it is undone */
 	uint32_t unit_count;
 	struct rollout_unit units[ROLLOUT_UNITS_MAX];

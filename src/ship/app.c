@@ -126,8 +126,8 @@ static json_t *rollout_json(const struct ship_app *a)
 			 rollout_phase_name(r->phase), "undoing", r->undoing, "direct", r->direct, "hold",
 			 r->hold, "current", (int)r->current.release, (int)r->current.settings, "from",
 			 (int)r->from.release, (int)r->from.settings, "to", (int)r->to.release,
-			 (int)r->to.settings, "change", (json_int_t)r->change, "bake_until",
-			 (json_int_t)r->bake_until_ms, "reason", r->reason, "units", units);
+			 (int)r->to.settings, "change", (json_int_t)r->change, "until",
+			 (json_int_t)r->until_ms, "reason", r->reason, "units", units);
 }
 
 json_t *ship_app_json(const struct ship_app *a)
@@ -183,19 +183,19 @@ static bool load_rollout(struct ship_app *a, json_t *o)
 	json_t *units, *unit;
 	const char *phase, *reason;
 	int undoing, direct, hold, current[2], from[2], to[2];
-	json_int_t change, bake;
+	json_int_t change, until_ms;
 	size_t i;
 
 	if (json_unpack(o, "{s:s, s:b, s:b, s:b, s:[i,i], s:[i,i], s:[i,i], s:I, s:I, s:s, s:o}", "phase",
 			&phase, "undoing", &undoing, "direct", &direct, "hold", &hold, "current",
 			&current[0], &current[1], "from", &from[0], &from[1], "to", &to[0], &to[1],
-			"change", &change, "bake_until", &bake, "reason", &reason, "units", &units) < 0)
+			"change", &change, "until", &until_ms, "reason", &reason, "units", &units) < 0)
 		return false;
 	*r = (struct rollout){.undoing = undoing, .direct = direct, .hold = hold,
 			      .current = {(uint32_t)current[0], (uint32_t)current[1]},
 			      .from = {(uint32_t)from[0], (uint32_t)from[1]},
 			      .to = {(uint32_t)to[0], (uint32_t)to[1]}, .change = (uint64_t)change,
-			      .bake_until_ms = (uint64_t)bake};
+			      .until_ms = (uint64_t)until_ms};
 	util_copy(r->reason, sizeof(r->reason), reason);
 	for (i = 0; i < ROLLOUT_PHASE_COUNT; i++)
 		if (strcmp(phase, rollout_phase_name((enum rollout_phase)i)) == 0)

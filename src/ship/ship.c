@@ -248,7 +248,7 @@ static void bake_anew(struct ship *s, struct ship_app *a)
 	if (a->rollout.phase != ROLLOUT_BAKE || ship_applied(s) > s->saved_generation)
 		return;
 	ship_rules(a, &rules);
-	a->rollout.bake_until_ms = MAX(a->rollout.bake_until_ms, s->loop->now_ms + rules.bake_ms);
+	a->rollout.until_ms = MAX(a->rollout.until_ms, s->loop->now_ms + rules.bake_ms);
 }
 
 /* Instances that no app knows of (their record was lost) are ended. */

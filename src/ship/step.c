@@ -27,6 +27,7 @@ void ship_rules(const struct ship_app *a, struct rollout_rules *ret)
 		.bake_ms = c->bake_ms,
 		/* Those who are held meanwhile must still get their answer within hold.wait. */
 		.switch_ms = MIN(c->drain_ms, c->hold_wait_ms / 3),
+		.hold_ms = c->hold_wait_ms,
 		.never_mixed = c->mixed == CONF_MIXED_NEVER,
 	};
 }

@@ -81,9 +81,10 @@ static void see(struct sim *s, uint32_t app, struct rollout_unit *u)
 static bool look(struct sim *s, uint32_t app)
 {
 	struct controller *c = &s->ctl;
-	bool news = false;
+	bool waiting = s->router.app[app].waiting > 0, news = waiting != c->app[app].r.seen_waiting;
 
 	store_copy(&c->next, &c->app[app].r);
+	c->next.seen_waiting = waiting;
 	for (uint32_t i = 0; i < c->next.unit_count; i++) {
 		struct rollout_seen *now = &c->next.units[i].seen, was = *now;
 

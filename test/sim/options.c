@@ -64,6 +64,7 @@ static void expand_app(struct sim *s, struct app *a)
 	    .requests = sim_between(s, 1, 60),
 	    .bytes = sim_between(s, 2000, 300000),
 	};
+	a->rules.hold_ms = a->limits.wait_ms;
 	a->probe_ms = sim_between(s, 200, 1000);
 	a->probe_timeout_ms = sim_between(s, 50, 500);
 	a->rise = sim_between(s, 1, 3);

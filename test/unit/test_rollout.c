@@ -358,6 +358,47 @@ static void a_new_router_that_looked_at_nobody_undoes_nothing(void **state UNUSE
 	assert_true(r.undoing);
 }
 
+static void time_to_get_ready_does_not_run_out_while_nobody_looks(void **state UNUSED)
+{
+	deploy(2);
+	unit(2, 1)->seen.unknown = true;
+	now += 1000;
+	look();
+	assert_false(r.undoing);
+	assert_in_range(result.wake_ms, now, now + 200); /* nothing else would say that it is over */
+	now += 5000;
+	unit(2, 1)->seen.unknown = false;
+	unit(2, 1)->seen.ready = true;
+	look();
+	assert_false(r.undoing);
+	assert_int_equal(unit(2, 1)->use, USE_SERVE);
+}
+
+static void a_change_that_held_ends_after_those_it_held(void **state UNUSED)
+{
+	rules.never_mixed = true;
+	rules.hold_ms = 2000;
+	rollback(2, 2);
+	r.seen_waiting = true;
+	for (int i = 0; i < 5; i++)
+		world_obeys();
+	assert_int_equal(r.phase, ROLLOUT_FINISH);
+	assert_false(r.hold);
+	assert_in_range(result.wake_ms, now, now + 200);
+	r.seen_waiting = false;
+	world_obeys();
+	assert_int_equal(r.phase, ROLLOUT_IDLE);
+	rollback(1, 3);
+	r.seen_waiting = true; /* for ever: by order, or because more come than are answered */
+	for (int i = 0; i < 5; i++)
+		world_obeys();
+	assert_int_equal(r.phase, ROLLOUT_FINISH);
+	now += 2000;
+	world_obeys();
+	assert_int_equal(r.phase, ROLLOUT_IDLE);
+	rules.never_mixed = false;
+}
+
 static void the_hold_ends_when_versions_may_mix_again(void **state UNUSED)
 {
 	rules.never_mixed = true;
@@ -417,6 +458,8 @@ int main(void)
 		cmocka_unit_test_setup(superseded_units_leave_room_in_the_table, fresh),
 		cmocka_unit_test_setup(each_change_ends_in_a_result_of_its_own, fresh),
 		cmocka_unit_test_setup(a_new_router_that_looked_at_nobody_undoes_nothing, fresh),
+		cmocka_unit_test_setup(time_to_get_ready_does_not_run_out_while_nobody_looks, fresh),
+		cmocka_unit_test_setup(a_change_that_held_ends_after_those_it_held, fresh),
 		cmocka_unit_test_setup(the_hold_ends_when_versions_may_mix_again, fresh),
 		cmocka_unit_test_setup(a_first_deploy_that_is_superseded_does_not_mix, fresh),
 		cmocka_unit_test_setup(all_steps_of_the_largest_app_are_told, fresh),
