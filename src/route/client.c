@@ -109,13 +109,16 @@ void client_open(struct thread *t, int fd, const struct sockaddr_storage *peer)
 	loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.idle_ms);
 }
 
-void client_close(struct client *c)
+static void end(struct client *c, bool reset)
 {
 	struct thread *t = c->conn.t;
 
 	ensure(!c->x);
 	list_del(&c->in_again);
-	conn_close(&c->conn);
+	if (reset)
+		conn_reset(&c->conn);
+	else
+		conn_close(&c->conn);
 	shm_sub(&t->n->clients, 1);
 	atomic_fetch_sub(&t->r->clients, 1);
 	loop_timer_stop(&t->loop, &c->timer);
@@ -123,6 +126,11 @@ void client_close(struct client *c)
 		loop_timer_fini(&t->loop, &c->timer);
 		free(c);
 	}
+}
+
+void client_close(struct client *c)
+{
+	end(c, false);
 }
 
 void client_again(struct client *c)
@@ -133,7 +141,7 @@ void client_again(struct client *c)
 
 static void linger(struct client *c)
 {
-	if (shutdown(c->conn.io.fd, SHUT_WR) < 0) {
+	if (conn_shut(&c->conn) < 0) {
 		client_close(c);
 		return;
 	}
@@ -147,18 +155,15 @@ static void linger(struct client *c)
 void client_next(struct client *c, enum client_after after)
 {
 	struct thread *t = c->conn.t;
-	struct linger reset = {.l_onoff = 1};
 
 	c->x = NULL;
 	c->state = CLIENT_IDLE;
-	if (after == AFTER_RESET)
-		setsockopt(c->conn.io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	if (after == AFTER_LINGER && !c->conn.broken) {
 		linger(c);
 		return;
 	}
 	if (after != AFTER_KEEP) {
-		client_close(c);
+		end(c, after == AFTER_RESET);
 		return;
 	}
 	loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.idle_ms);

@@ -24,17 +24,37 @@ int conn_watch(struct conn *c, int fd, bool is_unix)
 	return loop_io_add(&c->t->loop, &c->io, fd, is_unix ? WATCH : WATCH | EPOLLOUT);
 }
 
-void conn_close(struct conn *c)
+int conn_shut(struct conn *c)
 {
+	return c->layer ? c->layer->shut(c) : shutdown(c->io.fd, SHUT_WR);
+}
+
+static void end(struct conn *c, bool reset)
+{
+	struct linger at_once = {.l_onoff = 1};
 	int fd = c->io.fd;
 
+	if (c->layer)
+		c->layer->close(c, reset);
 	if (fd >= 0) {
+		if (reset)
+			setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 		/* Closing the only descriptor takes it off epoll; but events of this turn may
 		 * still be in hand, and loop_io_del() passes them over. */
 		loop_io_del(&c->t->loop, &c->io);
 		close(fd);
 	}
 	buffer_put(c->t, &c->in);
+}
+
+void conn_close(struct conn *c)
+{
+	end(c, false);
+}
+
+void conn_reset(struct conn *c)
+{
+	end(c, true);
 }
 
 void conn_note(struct conn *c, uint32_t events)
@@ -85,12 +105,13 @@ int conn_read(struct conn *c)
 	if (!room)
 		return -ENOBUFS;
 	do
-		n = recv(c->io.fd, b->data + b->at + b->len, room, 0);
+		n = c->layer ? c->layer->recv(c, b->data + b->at + b->len, room)
+			     : recv(c->io.fd, b->data + b->at + b->len, room, 0);
 	while (n < 0 && errno == EINTR);
 	if (n > 0) {
 		b->len += (uint32_t)n;
 		/* Less than there was room for: it is drained, unless its end is to be read. */
-		if ((uint32_t)n < room && !c->half_closed)
+		if ((uint32_t)n < room && !c->half_closed && !c->layer)
 			c->readable = false;
 		return (int)n;
 	}
@@ -134,17 +155,24 @@ static void out_advance(struct out *o, size_t n)
 	}
 }
 
+static ssize_t send_some(struct conn *c, struct iovec *v, size_t n)
+{
+	struct msghdr m = {.msg_iov = v, .msg_iovlen = n};
+
+	if (c->layer)
+		return c->layer->send(c, v, n);
+	return n == 1 ? send(c->io.fd, v->iov_base, v->iov_len, MSG_NOSIGNAL)
+		      : sendmsg(c->io.fd, &m, MSG_NOSIGNAL);
+}
+
 int conn_send(struct conn *c, struct out *o, uint64_t *sent, uint32_t *writes)
 {
 	while (out_pending(o)) {
-		struct msghdr m = {.msg_iov = &o->v[o->at], .msg_iovlen = (size_t)(o->n - o->at)};
 		ssize_t n;
 
 		if (!c->writable)
 			return 0;
-		n = m.msg_iovlen == 1 ? send(c->io.fd, m.msg_iov->iov_base, m.msg_iov->iov_len,
-					     MSG_NOSIGNAL)
-				      : sendmsg(c->io.fd, &m, MSG_NOSIGNAL);
+		n = send_some(c, &o->v[o->at], (size_t)(o->n - o->at));
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;

@@ -256,7 +256,7 @@ static bool tunnel_pump(struct exchange *x, struct stream *s)
 		client_again(x->client);
 	if (r > STREAM_OVER)
 		return false;
-	if (r == STREAM_OVER && shutdown(s->to->io.fd, SHUT_WR) < 0)
+	if (r == STREAM_OVER && conn_shut(s->to) < 0)
 		return false;
 	return true;
 }

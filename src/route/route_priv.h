@@ -55,6 +55,7 @@
 
 struct thread;
 struct exchange;
+struct conn;
 
 /* --- memory (pool.c) --- */
 
@@ -79,8 +80,18 @@ bool pool_put(struct pool *p, void *object);
 
 /* --- connections (conn.c) --- */
 
+/* What stands between a connection and its socket, when it is not the socket itself. Each answers as
+ * the system call does that it stands for: -1 and errno, EAGAIN when it must wait. */
+struct conn_layer {
+	ssize_t (*recv)(struct conn *c, void *p, size_t room);
+	ssize_t (*send)(struct conn *c, const struct iovec *v, size_t n);
+	int (*shut)(struct conn *c); /* no more will be sent */
+	void (*close)(struct conn *c, bool reset); /* and gives up what the layer holds */
+};
+
 struct conn {
-	struct loop_io io;
+	struct loop_io io; /* its fd: -1 when a layer has none */
+	const struct conn_layer *layer; /* NULL: the socket itself */
 	struct thread *t;
 	struct buffer *in;
 	bool readable, writable; /* as far as is known: cleared when a call says otherwise */
@@ -99,6 +110,8 @@ struct out {
 void conn_init(struct conn *c, struct thread *t, void (*on_ready)(struct loop_io *, uint32_t));
 int conn_watch(struct conn *c, int fd, bool is_unix); /* 0, or -1 with errno */
 void conn_close(struct conn *c); /* gives its buffer back too */
+void conn_reset(struct conn *c); /* so that the peer cannot take what it got for the whole */
+int conn_shut(struct conn *c);	 /* no more will be sent; 0, or -1 with errno */
 void conn_note(struct conn *c, uint32_t events);
 /* Reads into c->in (which it gets). > 0: bytes; 0: end; -EAGAIN; another -errno. */
 int conn_read(struct conn *c);
