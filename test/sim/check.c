@@ -103,7 +103,7 @@ static bool has_cause(struct sim *s, uint32_t app, const struct rollout *r)
 	uint64_t since = n->begun_ms - (s->o.slow_messages ? 5000 : SIM_MESSAGE_MS);
 	bool late = s->now >= n->begun_ms + s->app[app].rules.ready_ms;
 
-	if (s->ch[CH_TO_CONTROLLER].len && s->ch[CH_TO_CONTROLLER].last_at > s->now)
+	if (s->ch[CH_TO_CONTROLLER].len && s->ch[CH_TO_CONTROLLER].last_at >= s->now)
 		return true; /* the news that it is ready may be under way */
 	for (uint32_t i = 0; i < r->unit_count; i++) {
 		const struct rollout_unit *u = &r->units[i];

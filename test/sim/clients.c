@@ -239,17 +239,15 @@ static void timed_out(struct sim *s, uint32_t i, struct request *q)
 static void left(struct sim *s, uint32_t i, struct request *q)
 {
 	uint32_t app = q->app;
-	bool inside = q->state == R_INSIDE;
 
-	if (inside)
+	if (q->state == R_INSIDE)
 		leave_target(s, i, false);
 	else if (q->state == R_WAITING)
 		router_leave_room(s, i);
 	if (q->state == R_WAITING && sim_mutated(s, MUTATE_ROOM_LEAK))
 		s->router.app[app].waiting++;
 	clients_finish(s, i, "the client left");
-	if (inside)
-		router_settle(s, app, SETTLE_FREED);
+	router_settle(s, app, SETTLE_FREED);
 }
 
 void clients_event(struct sim *s, const struct event *e)
@@ -281,5 +279,6 @@ void clients_event(struct sim *s, const struct event *e)
 		 !sim_mutated(s, MUTATE_ROOM_TIME)) {
 		router_leave_room(s, e->a);
 		clients_finish(s, e->a, "503: waited as long as is allowed");
+		router_settle(s, q->app, SETTLE_FREED); /* the next may go where it could not */
 	}
 }

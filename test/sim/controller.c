@@ -63,7 +63,7 @@ static void see(struct sim *s, uint32_t app, struct rollout_unit *u)
 	enum health_state health = s->numbers.state[u->id];
 
 	u->seen.ready = runs && health == HEALTH_UP;
-	u->seen.unknown = runs && !u->seen.ready &&
+	u->seen.unknown = (runs || (known && c->view[u->id].state == I_STARTING)) && !u->seen.ready &&
 			  (health == HEALTH_UNKNOWN || !check_looked_lately(s, app, u->id));
 	u->seen.starts = known ? c->view[u->id].starts : 0;
 	u->seen.drained = u->use == USE_DRAIN && s->numbers.generation >= c->published &&
