@@ -172,6 +172,7 @@ json_t *tally_json(const struct tally *t, uint64_t now_us)
 	json_object_set_new(j, "client_late_ms", ms(t->late_us));
 	json_object_set_new(j, "p50_ms", ms(tally_percentile_us(t, 500)));
 	json_object_set_new(j, "p99_ms", ms(tally_percentile_us(t, 990)));
+	json_object_set_new(j, "p999_ms", ms(tally_percentile_us(t, 999)));
 	json_object_set_new(j, "longest_ms", ms(t->longest_us));
 	json_object_set_new(j, "classes", classes(t));
 	json_object_set_new(j, "get", by_method(t, METHOD_GET));
