@@ -36,7 +36,7 @@
 #include "wire/shm.h"
 
 #define BUFFER_SMALL 2048u   /* a usual head */
-#define BUFFER_LARGE 16384u  /* what is read at once */
+#define BUFFER_LARGE 32768u  /* what is read at once */
 #define BUFFER_MOST (128u * 1024) /* a head, at the largest limit that can be configured */
 #define POOL_KEEPS 1024	     /* free objects of a kind that a thread keeps */
 #define ACCEPTS_PER_TURN 8

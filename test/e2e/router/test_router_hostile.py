@@ -347,7 +347,7 @@ def test_without_memory_requests_fail_and_the_router_does_not(serve):
     conns = []
     for i in range(1000):
         try:
-            conns.append(r.connect().send("GET / HTTP/1.1\r\nHost: any\r\n" + "X: " + "a" * 30000))
+            conns.append(r.connect().send("GET / HTTP/1.1\r\nHost: any\r\n" + "X: " + "a" * 60000))
         except OSError:
             pass  # ended while it sent
     until(lambda: r.numbers()["no_memory"] > 0)
