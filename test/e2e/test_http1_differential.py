@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our HTTP/1 parser beside Node's: whatever we take, Node must read identically.
+"""Our HTTP/1 parser beside Node's and h11's: whatever we take, they must read identically.
 
-A head that we take and Node refuses is harmless. One that both take and read differently, in the
+A head that we take and they refuse is harmless. One that both take and read differently, in the
 method, the target, a header or where the body ends, is how requests are smuggled.
 """
 import json
 import os
 import pathlib
 import random
-import shutil
 import subprocess
 
 import pytest
@@ -100,11 +99,17 @@ def origin(url):
     return None, url
 
 
-def differences(ours, node):
-    """What the two read differently; nothing when Node refused."""
-    if not node["requests"] or node["requests"][0]["method"] == "CONNECT":
+def comparable(headers):
+    """h11 tells the coding in lower case, which is the same (RFC 9112, 7)."""
+    return [text.lower() if i % 2 and headers[i - 1].lower() == "transfer-encoding" else text
+            for i, text in enumerate(headers)]
+
+
+def differences(ours, theirs):
+    """What the two read differently; nothing when the other refused."""
+    if not theirs["requests"] or theirs["requests"][0]["method"] == "CONNECT":
         return []
-    first = node["requests"][0]
+    first = theirs["requests"][0]
     authority, target = origin(first["url"])
     headers = [text for pair in ours["headers"] for text in pair]
     pairs = [
@@ -112,37 +117,41 @@ def differences(ours, node):
         ("target", ours["target"], target or ("*" if ours["method"] == "OPTIONS" else "/")),
         ("host", ours["host"], first["host"] if authority is None else authority),
         ("version", f"1.{ours['minor']}", first["version"]),
-        ("headers", headers, first["headers"]),
+        ("headers", comparable(headers), comparable(first["headers"])),
     ]
     whole = ours["length"] <= 20000
-    if not node["error"] or len(node["requests"]) > 1:
+    if not theirs["error"] or len(theirs["requests"]) > 1:
         pairs.append(("body", body(ours)[1], first["body"]))
         pairs.append(("end of the body", whole, first["complete"]))
     upgrade = any(name.lower() == "upgrade" for name, _ in ours["headers"])
-    if whole and ours["keep_alive"] and not upgrade and not node["error"]:
+    if whole and ours["keep_alive"] and not upgrade and not theirs["error"]:
         # What stands behind the body must be the next request, and nothing else. (Behind Upgrade,
         # Node waits for what its answer makes of the connection, even in HTTP/1.0, which RFC 9110,
         # 7.8 forbids; no such header is passed on in 1.0.)
-        pairs.append(("next", ["/marker"], [r["url"] for r in node["requests"][1:]]))
-    return [f"{what}: {a!r} here, {b!r} in Node" for what, a, b in pairs if a != b]
+        pairs.append(("next", ["/marker"], [r["url"] for r in theirs["requests"][1:]]))
+    return [f"{what}: {a!r} here, {b!r}" for what, a, b in pairs if a != b]
 
 
-def test_what_we_accept_node_reads_identically():
-    node = shutil.which("node", path="/usr/bin:/usr/local/bin:" + os.environ.get("PATH", ""))
-    if not node:
-        pytest.skip("no node")
+PEERS = {
+    "Node": ["node", HERE / "http1_verdict.js"],
+    "h11": ["/usr/bin/python3", HERE / "http1_verdict_h11.py"],
+}
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_what_we_accept_others_read_identically(peer):
     rng = random.Random(SEED)
     heads = list(GOOD) + [mutate(rng) for _ in range(CASES)]
     heads += [p.read_bytes() for p in sorted((ROOT / "test/fuzz/corpus/http1_request").iterdir())]
     verdicts = ask([BUILD / "test/fuzz/http1_verdict"], heads)
     taken = [(h, v) for h, v in zip(heads, verdicts) if "error" not in v]
     connections = [h[: v["head_len"]] + body(v)[0] + MARKER for h, v in taken]
-    theirs = ask([node, HERE / "http1_verdict.js"], connections)
+    theirs = ask(PEERS[peer], connections)
 
     wrong = []
-    for connection, (_, ours), node_says in zip(connections, taken, theirs):
-        for difference in differences(ours, node_says):
-            wrong.append(f"{connection[:300]!r}\n    {difference}")
+    for connection, (_, ours), says in zip(connections, taken, theirs):
+        for difference in differences(ours, says):
+            wrong.append(f"{connection[:300]!r}\n    {difference} in {peer}")
     assert not wrong, f"seed {SEED}:\n" + "\n".join(wrong[:20])
     # Lest it compares nothing: many were refused here, and many read by both.
     both = sum(bool(n["requests"]) for n in theirs)
