@@ -160,12 +160,13 @@ full) # hours: fuzzers (10 minutes each), threads, leaks, more seeds, demo five 
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider --ignore test/e2e/router --ignore test/e2e/keeper --ignore test/e2e/cli test/e2e --full
 	for _ in 1 2 3 4 5; do "$0" demo; done
 	;;
-bench) # beside nginx and HAProxy, in one run; writes bench/RESULTS.md
+bench) # beside nginx and HAProxy, in one run; writes bench/RESULTS.md. bench NAME: only bench/NAME
 	# shellcheck disable=SC2086
 	need $packages_build $packages_demo $packages_bench
 	build build-bench --buildtype=release
 	shift
-	exec python3 bench/run "$@"
+	[ $# -gt 0 ] || set -- run hostile
+	for name in "$@"; do python3 "bench/$name"; done
 	;;
 fresh) # a clean Debian 12 in a folder, the committed tree in it, the README's two commands there
 	# shellcheck disable=SC2086
