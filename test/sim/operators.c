@@ -197,8 +197,9 @@ static void rescue(struct sim *s)
 	for (uint32_t i = 0; i < s->o.apps; i++) {
 		const struct rollout *r = &s->store.app[i].r;
 
-		if (s->app[i].rescued || r->phase == ROLLOUT_IDLE || !r->undoing ||
-		    rollout_goal(r).release <= SIM_GOOD)
+		/* In FINISH it waits for nothing but the end of what it has given up. */
+		if (s->app[i].rescued || r->phase == ROLLOUT_IDLE || r->phase == ROLLOUT_FINISH ||
+		    !r->undoing || rollout_goal(r).release <= SIM_GOOD)
 			continue;
 		s->app[i].rescued = true;
 		check_waits_rightly(s, i);
