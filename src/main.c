@@ -11,6 +11,7 @@
  *	state/    what must be remembered: SQLite, the chain of history
  *	keep/     the keeper: holds sockets, starts and reaps everything
  *	route/    the router: users' requests
+ *	files/    a static file server, run as an instance
  *	logger/   the logger: output of instances, access log
  *	ship/     releases and their store; rollouts made real
  *	tell/     API, feeds, pages

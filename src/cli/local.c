@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/cli_priv.h"
 #include "conf/conf.h"
+#include "files/files.h"
 
 static json_t *problems_json(const struct conf_problems *p)
 {
@@ -96,6 +97,19 @@ int verb_init(struct cli *c, struct err *e)
 	       "  upstate deploy hello DIR --why \"first\"\n",
 	       path, path, path);
 	return 0;
+}
+
+int verb_files(struct cli *c, struct err *e)
+{
+	const struct files_options o = {.dir = c->args[0], .spa = c->values[OPTION_SPA] != NULL,
+					.cache = c->values[OPTION_CACHE]};
+
+	for (const char *p = o.cache; p && *p; p++)
+		if (*p < ' ' || *p > '~' || p - o.cache >= 200)
+			return err_set(e, ERR_INPUT,
+				       "--cache: expected at most 200 characters of a Cache-Control field, found '%.40s'",
+				       o.cache);
+	return files_serve(&o, e);
 }
 
 int verb_completion(struct cli *c, struct err *e)

@@ -28,6 +28,10 @@
 	X(LIMIT, "--limit", 0, "N", "how many records (50)")                                       \
 	X(VERIFY, "--verify", 0, NULL, "compute the whole chain anew")                             \
 	X(CHECKOUT, "--checkout", 0, "DIR", "with --at: write the files that ran then below DIR")  \
+	X(SPA, "--spa", 0, NULL,                                                                   \
+	  "an app of one page: /index.html for paths that are no file and have no dot at the end") \
+	X(CACHE, "--cache", 0, "TEXT",                                                             \
+	  "Cache-Control of files that are not named by their content (no-cache)")                \
 	X(HELP, "--help", 'h', NULL, "tell about the verb")
 
 enum verbs_option {
@@ -98,7 +102,7 @@ int verbs_parse(int argc, char **argv, struct cli *ret, struct err *e);
 verbs_handler verb_serve, verb_check, verb_init, verb_deploy, verb_rollback, verb_abort,
     verb_attach, verb_hold, verb_resume, verb_drain, verb_fence, verb_unfence, verb_status,
     verb_history, verb_logs, verb_limits, verb_reload, verb_verify, verb_completion, verb_manual,
-    verb_help, verb_version;
+    verb_help, verb_version, verb_files;
 
 /* --- texts that come out of the tables (help.c) --- */
 

@@ -37,6 +37,12 @@ static const struct tree_node *find_item(const struct tree_node *list, uint32_t 
 
 /* --- one app --- */
 
+bool conf_runs_files(const char *run)
+{
+	return strncmp(run, "upstate files ", strlen("upstate files ")) == 0 ||
+	       strncmp(run, "exec upstate files ", strlen("exec upstate files ")) == 0;
+}
+
 static void check_run(struct checker *c, const struct conf_app *app, const struct tree_node *key)
 {
 	const struct tree_node *run = tree_key(key->value, "run");
@@ -53,7 +59,7 @@ static void check_run(struct checker *c, const struct conf_app *app, const struc
 		    "app '%s' has 'run' (line %u) and 'targets': Upstate either runs it or not",
 		    app->name, run->line);
 	if (run && app->run && !strstr(app->run, "$UPSTATE_SOCKET") && !strstr(app->run, "$PORT") &&
-	    !strstr(app->run, "${"))
+	    !strstr(app->run, "${") && !conf_runs_files(app->run))
 		problem_warn(c->problems, run->line, run->column,
 			     "app '%s': 'run' names neither $PORT nor $UPSTATE_SOCKET; the program "
 			     "must then read $PORT itself to know where to listen",

@@ -112,6 +112,8 @@ void conf_example(struct buf *out);
 
 /* Shared with messages elsewhere: the nearest of n words to `word`, or NULL when none is near. */
 const char *conf_nearest(const char *word, const char *const *words, size_t n);
+/* Does this command run our own file server, which finds $UPSTATE_SOCKET by itself? */
+bool conf_runs_files(const char *run);
 /* "30s", "500ms", "2m", "1h" (a number alone: seconds); "10MiB", "64k". */
 bool conf_duration(const char *text, uint64_t *ret_ms);
 bool conf_bytes(const char *text, uint64_t *ret_bytes);

@@ -390,6 +390,7 @@ static int start(struct keeper *k, const struct keep_options *o, struct err *e)
 	    raise_limit(k, e) < 0 || make_shared(k, e) < 0)
 		return -(int)e->code;
 	rundir_clear(k);
+	rundir_program(k);
 	sandbox_probe(k);
 	group_probe(k);
 	return start_loop(k, e);

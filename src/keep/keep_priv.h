@@ -213,6 +213,7 @@ int rundir_make(struct instance *in, struct err *e); /* with its notify socket *
 int rundir_data(const struct instance *in, struct err *e);
 void rundir_remove(struct instance *in);
 void rundir_clear(struct keeper *k); /* at start: what an earlier keeper left */
+void rundir_program(const struct keeper *k); /* run/bin/upstate, anew: once for each binary that it becomes */
 int rundir_mkdirs(const char *path, mode_t mode, struct err *e);
 
 /* group.c */

@@ -3,6 +3,7 @@
  * The folder of an instance: STATE/run/INSTANCE/{sock,notify,tmp/}. The instance owns it;
  * the router's group may enter, so that it alone besides the instance reaches the
  * socket; and what is made in it (set-group-ID) has that group too.
+ * Beside them run/bin/upstate: this program, for instances that run it (upstate files).
  *
  * As root the folder is filled before it is given away: afterwards its owner could
  * put links where the keeper is about to write.
@@ -13,6 +14,7 @@
 #include <grp.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -190,4 +192,39 @@ void rundir_clear(struct keeper *k)
 
 	snprintf(run, sizeof(run), "%s/run", k->state);
 	empty(run);
+}
+
+/* --- the program itself -------------------------------------------------- */
+
+static int copy_all(int from, int to)
+{
+	ssize_t n;
+
+	do
+		n = sendfile(to, from, NULL, 1u << 30);
+	while (n > 0 || (n < 0 && errno == EINTR));
+	return (int)n;
+}
+
+/* Copied, and not linked to: the file that it was started from may be replaced, or lie where an app's user
+ * cannot look. That it fails (a full disk) is said, and hurts only who runs it. */
+void rundir_program(const struct keeper *k)
+{
+	char dir[4200], name[4300], tmp[4300], self[64];
+	CLEANUP_FD int from = -1, to = -1;
+
+	snprintf(dir, sizeof(dir), "%s/run/bin", k->state);
+	snprintf(name, sizeof(name), "%s/upstate", dir);
+	snprintf(tmp, sizeof(tmp), "%s/.upstate", dir);
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", k->binary_fd);
+	from = open(self, O_RDONLY | O_CLOEXEC);
+	unlink(tmp);
+	if ((mkdir(dir, 0755) < 0 && errno != EEXIST) || from < 0)
+		goto failed;
+	to = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	if (to >= 0 && copy_all(from, to) == 0 && rename(tmp, name) == 0)
+		return;
+failed:
+	log_warn("rundir", "file=%s reason=\"%s\" effect=\"instances do not find upstate\"", name,
+		 strerror(errno));
 }

@@ -132,11 +132,11 @@ static uint16_t free_port(const struct ship *s)
 }
 
 /* A command that names neither gets a port: many programs read $PORT by themselves, and none that was not
- * written for Upstate reads $UPSTATE_SOCKET. */
+ * written for Upstate reads $UPSTATE_SOCKET; upstate files was. */
 static bool wants_port(const char *run)
 {
 	return strstr(run, "$PORT") || strstr(run, "${PORT") ||
-	       !(strstr(run, "$UPSTATE_SOCKET") || strstr(run, "${UPSTATE_SOCKET"));
+	       !(strstr(run, "$UPSTATE_SOCKET") || strstr(run, "${UPSTATE_SOCKET") || conf_runs_files(run));
 }
 
 static void add_string(struct buf *b, const char *s)
@@ -161,15 +161,22 @@ static uint32_t build_env(const struct ship_app *a, const struct rollout_unit *u
 	char text[600];
 	uint32_t n = 0;
 	size_t i;
-	bool path = false;
+	const char *path = UNIT_PATH;
 
 	json_array_foreach (env, i, item) {
-		add_string(b, json_string_value(item));
-		path |= strncmp(json_string_value(item), "PATH=", 5) == 0;
+		const char *value = json_string_value(item);
+
+		if (strncmp(value, "PATH=", 5) == 0) {
+			path = value + 5;
+			continue;
+		}
+		add_string(b, value);
 		n++;
 	}
-	if (!path)
-		add_env(b, &n, "PATH", UNIT_PATH);
+	/* First comes this very program: run/bin/ is the keeper's. */
+	buf_addf(b, "PATH=%s/run/bin:%s", a->ship->dir, path);
+	buf_addc(b, '\0');
+	n++;
 	snprintf(text, sizeof(text), "%s/sock", m->run_dir);
 	add_env(b, &n, "UPSTATE_SOCKET", text);
 	add_env(b, &n, "UPSTATE_APP", a->name);

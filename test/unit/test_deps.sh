@@ -16,11 +16,12 @@ may_include()
 	core | loop) echo base ;;
 	wire) echo base core loop ;;
 	conf | state) echo base core loop wire ;;
+	files) echo base core loop wire ;;
 	keep | route | logger | ship) echo base core loop wire conf state ;;
 	tell) echo base core loop wire conf state ship ;;
 	control) echo base core loop wire conf state keep route logger ship tell ;;
-	cli) echo base core loop wire conf state keep route logger ship tell control ;;
-	.) echo base core loop wire conf state keep route logger ship tell control cli ;;
+	cli) echo base core loop wire conf state keep route logger files ship tell control ;;
+	.) echo base core loop wire conf state keep route logger files ship tell control cli ;;
 	*) echo ;;
 	esac
 }

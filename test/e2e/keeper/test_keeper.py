@@ -290,7 +290,7 @@ def test_stop_sends_the_signal_to_the_main_process_and_reports_the_end_once(keep
     m = c.wait("INSTANCE", 1, "gone")
     assert m[7].startswith("exited with status 0")
     assert " bye\n" in until(lambda: "bye" in keeper.log() and keeper.log(), "last words")
-    until(lambda: os.listdir(f"{keeper.state}/run") == [], "its folder is removed")
+    until(lambda: os.listdir(f"{keeper.state}/run") == ["bin"], "its folder is removed")
     c.order("stop", 1, int(signal.SIGTERM), 10000)
     assert c.wait("INSTANCE", 1)[2:3] == ["gone"]  # unknown now, and said so at once
 
