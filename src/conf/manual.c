@@ -216,7 +216,7 @@ void conf_example(struct buf *out)
 	    "apps:\n"
 	    "  hello:\n"
 	    "    # Runs in the directory of the release: upstate deploy hello DIR --why \"first\"\n"
-	    "    run: exec python3 -m http.server --bind 127.0.0.1 $PORT\n"
+	    "    run: upstate files .      # its files; or, for a program: gunicorn --bind unix:$UPSTATE_SOCKET app:app\n"
 	    "    instances: 2              # one can be replaced while the other answers\n"
 	    "    health: { path: / }       # is asked every second; 2xx and 3xx are good\n"
 	    "    # hosts: [hello.example.org]   # needed as soon as there is a second app\n"

@@ -75,8 +75,8 @@ const struct schema_row schema_rows[] = {
 		   "longest wins."),
 	ROW(APP(run), "run", TEXT, 1, 32768, NULL, .check = text_command,
 	    .example = "gunicorn --bind unix:$UPSTATE_SOCKET app:app",
-	    .doc = "The command that runs one instance, for /bin/sh, in the directory of the release. It "
-		   "listens on the unix socket $UPSTATE_SOCKET if the command names that; else on 127.0.0.1 at "
+	    .doc = "The command that runs one instance, for /bin/sh, in the directory of the release; upstate files . serves "
+		   "its files. It listens on the unix socket $UPSTATE_SOCKET if the command names that; else on 127.0.0.1 at "
 		   "$PORT. A single command takes the shell's place and gets the stop signal itself; where there "
 		   "are several, put exec before the last."),
 	ROW(APP(targets), "targets", LIST, 1, 1000, NULL, .check = text_target,
