@@ -192,10 +192,20 @@ static void check_totals(struct checker *c, const struct tree_node *root,
 			    admin ? "" : "; give admin another, or 'http: off'");
 }
 
-static void finish_top(struct conf *c, const struct tree_node *root)
+static void finish_top(struct conf *c, const struct tree_node *root, struct conf_problems *problems)
 {
-	if (!tree_key(root, "listen"))
+	const struct tree_node *listen = tree_key(root, "listen");
+
+	if (!listen)
 		list_add_text(&c->listen, "127.0.0.1:8080", strlen("127.0.0.1:8080"));
+	if (!c->listen_more)
+		c->listen_more = util_alloc(c->listen.len * sizeof(*c->listen_more));
+	for (uint32_t i = 0; listen && i < c->listen.len; i++)
+		if (c->listen_more[i].proxy && !c->listen_more[i].proxy_from.len && !c->trusted_proxies.len)
+			problem_error(problems, listen->line, listen->column,
+				      "listen: %s has 'proxy: true', which believes trusted_proxies, and there are none; "
+				      "give them, or write 'proxy: [NETWORK]'",
+				      c->listen.items[i]);
 	if (c->admin && strcmp(c->admin, "off") == 0) {
 		free(c->admin);
 		c->admin = NULL;
@@ -209,7 +219,7 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 	const struct tree_node *key;
 	uint32_t i = 0;
 
-	finish_top(conf, root);
+	finish_top(conf, root, problems);
 	if (!apps || !conf->app_count) {
 		if (!apps || (apps->value->kind == TREE_MAP && !apps->value->len))
 			problem_error(problems, apps ? apps->line : 1, apps ? apps->column : 1,

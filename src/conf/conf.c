@@ -30,6 +30,9 @@ void conf_free(struct conf *c)
 	if (!c)
 		return;
 	free(c->path);
+	for (uint32_t i = 0; c->listen_more && i < c->listen.len; i++)
+		list_free_texts(&c->listen_more[i].proxy_from);
+	free(c->listen_more);
 	list_free_texts(&c->listen);
 	free(c->admin);
 	free(c->admin_group);

@@ -22,6 +22,12 @@ struct conf_text_list {
 	uint32_t len;
 };
 
+/* What listen says of an address beside it. */
+struct conf_listen {
+	bool proxy; /* connections from these networks begin with a PROXY header */
+	struct conf_text_list proxy_from; /* none: trusted_proxies */
+};
+
 enum conf_mixed { CONF_MIXED_OK, CONF_MIXED_NEVER };
 
 struct conf_app {
@@ -54,6 +60,7 @@ struct conf_app {
 	uint64_t body_max;
 	uint32_t connect_ms, response_ms, body_ms, tunnel_ms;
 	bool retry_unread;
+	int proxy; /* enum proxy_version */
 
 	/* its changes */
 	enum conf_mixed mixed;
@@ -64,6 +71,7 @@ struct conf_app {
 struct conf {
 	char *path; /* as given */
 	struct conf_text_list listen; /* addresses for users: "0.0.0.0:8080" */
+	struct conf_listen *listen_more; /* of each of them */
 	char *admin;		      /* address of the pages, or NULL */
 	char *admin_group;	      /* may use the control socket, or NULL */
 	struct conf_text_list trusted_proxies; /* networks */

@@ -12,6 +12,7 @@
 #define DAY (24 * HOUR)
 #define GIB (1ull << 30)
 
+static const char *const proxy_words[] = {"off", "v1", "v2", NULL}; /* as enum proxy_version */
 static const char *const mixed_words[] = {"ok", "never", NULL};
 
 #define TOP(field) SCHEMA_TOP, .offset = offsetof(struct conf, field)
@@ -28,7 +29,10 @@ const struct schema_row schema_rows[] = {
 	ROW(TOP(listen), "listen", LISTEN, 1, 64, NULL, .check = text_listen,
 	    .example = "[{http: 0.0.0.0:8080}]",
 	    .doc = "Where users' requests come in: a list of addresses, each as http: ADDRESS:PORT. Without "
-		   "it Upstate listens on 127.0.0.1:8080, which only this machine can reach."),
+		   "it Upstate listens on 127.0.0.1:8080, which only this machine can reach. With proxy: true beside it, "
+		   "connections from trusted_proxies must begin with a PROXY protocol header (version 1 or 2), and the address "
+		   "in it is the client's; proxy: [10.0.0.0/8] says from which networks instead. Connections from elsewhere are "
+		   "taken as they are."),
 	ROW(SCHEMA_TOP, "admin", SECTION, 0, 0, NULL,
 	    .doc = "Where people look, and who may command."),
 	ROW(TOP(admin), "admin.http", TEXT, 1, 80, "127.0.0.1:8081", .check = text_admin,
@@ -142,6 +146,9 @@ const struct schema_row schema_rows[] = {
 	    .doc = "Send a request to another target, whatever its method, when the unix socket proves that the "
 		   "first did not read it."),
 
+	ROW(APP(proxy), "proxy", WORD, 0, 0, "off", .words = proxy_words,
+	    .doc = "Begin each connection to a target with a PROXY protocol header of this version, which says who the client "
+		   "is. Such a connection serves one request and is not kept. Probes say LOCAL (UNKNOWN in v1)."),
 	ROW(APP(mixed), "mixed", WORD, 0, 0, "ok", .run_only = true, .words = mixed_words,
 	    .doc = "never: two releases must not run side by side. A change then holds all requests, ends the "
 		   "old instances, starts the new ones, and releases."),

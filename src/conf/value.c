@@ -266,6 +266,37 @@ static void read_list(struct reader *r, const struct schema_row *row, struct tre
 	map_free(&g.seen);
 }
 
+/* `proxy: true`, or the networks from which connections begin with a PROXY header. */
+static void read_listen_proxy(struct reader *r, struct tree_node *n, struct conf_listen *ret)
+{
+	static const struct schema_row networks = {.path = "listen: proxy", .type = SCHEMA_LIST, .min = 1,
+						   .max = 1000, .check = text_network};
+
+	if (n->kind == TREE_TEXT && strcmp(n->text, "false") == 0)
+		return;
+	ret->proxy = n->kind == TREE_TEXT && strcmp(n->text, "true") == 0;
+	if (!ret->proxy) {
+		read_list(r, &networks, n, &ret->proxy_from);
+		ret->proxy = ret->proxy_from.len > 0;
+	}
+}
+
+static void read_listen_item(struct reader *r, struct gather *g, const struct tree_node *item)
+{
+	const struct tree_node *http = tree_key(item, "http"), *proxy = tree_key(item, "proxy");
+	uint32_t before = g->list->len;
+
+	for (const struct tree_node *key = item->first; key; key = key->next)
+		if (key != http && key != proxy)
+			WRONG(r, key, "unknown key '%.80s' in listen; it takes 'http' and 'proxy'", key->text);
+	if (!http && proxy)
+		WRONG(r, proxy, "listen: 'proxy' stands beside an address; expected 'http: ADDRESS:PORT' too");
+	if (http)
+		gather_item(r, g, http->value);
+	if (proxy && g->list->len > before)
+		read_listen_proxy(r, proxy->value, &r->conf->listen_more[before]);
+}
+
 static void read_listen(struct reader *r, const struct schema_row *row, struct tree_node *n,
 			struct conf_text_list *field)
 {
@@ -278,19 +309,13 @@ static void read_listen(struct reader *r, const struct schema_row *row, struct t
 	}
 	if (!check_length(r, row, n))
 		return;
+	r->conf->listen_more = util_alloc(n->len * sizeof(*r->conf->listen_more));
 	for (struct tree_node *i = n->first; i; i = i->next) {
-		if (i->kind != TREE_MAP || !i->first) {
+		if (i->kind != TREE_MAP || !i->first)
 			WRONG(r, i, "listen: expected 'http: ADDRESS:PORT', found %s",
 			      tree_kind_name(i));
-			continue;
-		}
-		for (struct tree_node *key = i->first; key; key = key->next) {
-			if (strcmp(key->text, "http") != 0)
-				WRONG(r, key, "unknown key '%.80s' in listen; it takes 'http'",
-				      key->text);
-			else
-				gather_item(r, &g, key->value);
-		}
+		else
+			read_listen_item(r, &g, i);
 	}
 	map_free(&g.seen);
 }

@@ -16,11 +16,11 @@
 
 #define SETTLE_MS 200 /* an editor writes in several steps */
 
-static struct control_listener *want_listener(struct control *c, uint32_t kind, const char *addr,
+static struct control_listener *want_listener(struct control *c, enum listen_kind kind, const char *addr,
 					      uint32_t group)
 {
 	struct control_listener *l = NULL;
-	uint64_t id = map_hash_more(map_hash(&kind, sizeof(kind)), addr, strlen(addr));
+	uint64_t id = msg_listen_id(kind, addr);
 
 	for (uint32_t i = 0; i < c->listener_count; i++)
 		if (c->listeners[i].ask.id == id)

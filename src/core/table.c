@@ -100,11 +100,19 @@ int32_t table_find(const struct table *t, const char *host, size_t host_len, con
 	return app >= 0 ? app : find_path(t, TABLE_HASH_START, "", 0, path, path_len);
 }
 
-bool table_trusted(const struct table *t, const uint8_t addr[16])
+static const struct table_net *nets(const struct table *t)
 {
-	const struct table_net *net = (const void *)((const char *)t + t->trusted);
+	return (const void *)((const char *)t + t->nets);
+}
 
-	for (uint32_t i = 0; i < t->trusted_count; i++) {
+static const struct table_listener *listeners(const struct table *t)
+{
+	return (const void *)((const char *)t + t->listeners);
+}
+
+static bool is_within(const struct table_net *net, uint32_t count, const uint8_t addr[16])
+{
+	for (uint32_t i = 0; i < count; i++) {
 		uint32_t whole = net[i].bits / 8, rest = net[i].bits % 8;
 		uint8_t mask = (uint8_t)(0xff00 >> rest);
 
@@ -113,6 +121,24 @@ bool table_trusted(const struct table *t, const uint8_t addr[16])
 			return true;
 	}
 	return false;
+}
+
+bool table_trusted(const struct table *t, const uint8_t addr[16])
+{
+	return is_within(nets(t), t->trusted_count, addr);
+}
+
+const struct table_listener *table_listener(const struct table *t, uint64_t id)
+{
+	for (uint32_t i = 0; i < t->listener_count; i++)
+		if (listeners(t)[i].id == id)
+			return &listeners(t)[i];
+	return NULL;
+}
+
+bool table_proxied(const struct table *t, const struct table_listener *l, const uint8_t addr[16])
+{
+	return is_within(nets(t) + l->first_net, l->net_count, addr);
 }
 
 /* --- checking --- */
@@ -145,7 +171,8 @@ static const char *check_frame(const struct table *t, size_t len)
 	if (!array_fits(t, t->apps, t->app_count, sizeof(struct table_app)) ||
 	    !array_fits(t, t->targets, t->target_count, sizeof(struct table_target)) ||
 	    !array_fits(t, t->routes, t->route_cap, sizeof(struct table_route)) ||
-	    !array_fits(t, t->trusted, t->trusted_count, sizeof(struct table_net)) ||
+	    !array_fits(t, t->nets, t->net_count, sizeof(struct table_net)) ||
+	    !array_fits(t, t->listeners, t->listener_count, sizeof(struct table_listener)) ||
 	    !array_fits(t, t->strings, t->strings_len, 1))
 		return "an array lies outside of it";
 	if (!t->strings_len || table_string(t, t->strings_len - 1)[0])
@@ -210,13 +237,24 @@ static const char *check_routes(const struct table *t)
 	return used < t->route_cap ? NULL : "its index has no free place";
 }
 
-static const char *check_trusted(const struct table *t)
+static const char *check_nets(const struct table *t)
 {
-	const struct table_net *net = (const void *)((const char *)t + t->trusted);
+	for (uint32_t i = 0; i < t->net_count; i++)
+		if (nets(t)[i].bits > 128)
+			return "a network has more than 128 bits";
+	return t->trusted_count <= t->net_count ? NULL : "a trusted network lies outside of it";
+}
 
-	for (uint32_t i = 0; i < t->trusted_count; i++)
-		if (net[i].bits > 128)
-			return "a trusted network has more than 128 bits";
+static const char *check_listeners(const struct table *t)
+{
+	for (uint32_t i = 0; i < t->listener_count; i++) {
+		const struct table_listener *l = &listeners(t)[i];
+
+		if (l->app != UINT32_MAX && l->app >= t->app_count)
+			return "a listener leads to no app";
+		if (l->first_net > t->net_count || l->net_count > t->net_count - l->first_net)
+			return "a listener's networks lie outside of it";
+	}
 	return NULL;
 }
 
@@ -233,6 +271,8 @@ int table_check(const void *data, size_t len, struct err *e)
 	if (!wrong)
 		wrong = check_routes(t);
 	if (!wrong)
-		wrong = check_trusted(t);
+		wrong = check_nets(t);
+	if (!wrong)
+		wrong = check_listeners(t);
 	return wrong ? err_set(e, ERR_CORRUPT, "the routing table cannot be used: %s", wrong) : 0;
 }

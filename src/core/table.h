@@ -20,7 +20,7 @@
 #include "base/err.h"
 
 #define TABLE_MAGIC 0x55505442u
-#define TABLE_VERSION 1
+#define TABLE_VERSION 2
 #define TABLE_APPS_MAX 20000
 #define TABLE_TARGETS_MAX 30000
 #define TABLE_ADDR_MAX 112
@@ -77,6 +77,7 @@ struct table_app {
 	uint32_t connect_ms, response_ms, body_ms, tunnel_ms; /* body: between two pieces, either way;
 								 tunnel: silence in both directions, 0: none */
 	uint32_t probe_ms, probe_timeout_ms, rise, fall;
+	uint32_t proxy; /* enum proxy_version: what connections to its targets begin with */
 	uint32_t retry_unread; /* 1: a unix socket's ECONNRESET proves a small request unread */
 };
 
@@ -92,12 +93,21 @@ struct table_net {
 	uint32_t bits;	  /* of the 128 */
 };
 
+/* A socket on which users come in. One that the table does not have is not accepted from: what its
+ * connections are is not known yet. */
+struct table_listener {
+	uint64_t id; /* as in msg_listener */
+	uint32_t app; /* UINT32_MAX: HTTP; else index of the app whose connections these are, whatever they speak */
+	uint32_t first_net, net_count; /* from these networks, connections begin with a PROXY header */
+};
+
 struct table {
 	uint32_t magic, version;
 	uint64_t size, generation;
 	struct table_limits limits;
-	uint32_t app_count, target_count, route_cap, trusted_count;
-	uint32_t apps, targets, routes, trusted, strings; /* offsets of the arrays */
+	uint32_t app_count, target_count, route_cap, listener_count;
+	uint32_t net_count, trusted_count; /* the first of them are the trusted ones */
+	uint32_t apps, targets, routes, nets, listeners, strings; /* offsets of the arrays */
 	uint32_t strings_len;
 	uint32_t path_longest; /* bytes of the longest prefix: what is behind it need not be hashed */
 };
@@ -138,12 +148,21 @@ struct table_in_app {
 	uint32_t target_count;
 };
 
+struct table_in_listener {
+	uint64_t id;
+	uint32_t app; /* index; UINT32_MAX: HTTP */
+	const struct table_net *nets; /* whose connections begin with a PROXY header */
+	uint32_t net_count;
+};
+
 struct table_in {
 	struct table_limits limits;
 	const struct table_net *trusted;
 	uint32_t trusted_count;
 	const struct table_in_app *apps;
 	uint32_t app_count;
+	const struct table_in_listener *listeners;
+	uint32_t listener_count;
 };
 
 /* Appends the table to `ret` (empty before). ERR_INPUT when two apps claim the same host and path
@@ -167,3 +186,7 @@ int table_check(const void *data, size_t len, struct err *e);
 int32_t table_find(const struct table *t, const char *host, size_t host_len, const char *path,
 		   size_t path_len);
 bool table_trusted(const struct table *t, const uint8_t addr[16]);
+/* The listener with this id, or NULL. */
+const struct table_listener *table_listener(const struct table *t, uint64_t id);
+/* Must a connection from there begin with a PROXY header? */
+bool table_proxied(const struct table *t, const struct table_listener *l, const uint8_t addr[16]);

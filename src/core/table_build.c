@@ -123,16 +123,20 @@ static uint64_t place(uint64_t *end, uint64_t n, size_t size)
 /* Lays the arrays out and gets the memory for all of it. */
 static int lay_out(struct build *b, uint64_t generation, struct buf *ret)
 {
-	uint64_t cap = 8, size = sizeof(struct table), at[5];
+	uint64_t cap = 8, size = sizeof(struct table), at[6], net_count = b->in->trusted_count;
 	struct table *t;
+
+	for (uint32_t i = 0; i < b->in->listener_count; i++)
+		net_count += b->in->listeners[i].net_count;
 
 	while (cap < 2 * b->route_count + 2)
 		cap *= 2;
 	at[0] = place(&size, b->in->app_count, sizeof(struct table_app));
 	at[1] = place(&size, b->target_count, sizeof(struct table_target));
 	at[2] = place(&size, cap, sizeof(struct table_route));
-	at[3] = place(&size, b->in->trusted_count, sizeof(struct table_net));
-	at[4] = place(&size, b->strings_len, 1);
+	at[3] = place(&size, net_count, sizeof(struct table_net));
+	at[4] = place(&size, b->in->listener_count, sizeof(struct table_listener));
+	at[5] = place(&size, b->strings_len, 1);
 	t = size < UINT32_MAX ? (void *)buf_room(ret, size) : NULL;
 	if (!t)
 		return err_set(b->e, ERR_LIMIT, "a routing table of %llu bytes is too large",
@@ -143,20 +147,37 @@ static int lay_out(struct build *b, uint64_t generation, struct buf *ret)
 			    .generation = generation, .limits = b->in->limits,
 			    .app_count = b->in->app_count,
 			    .target_count = (uint32_t)b->target_count, .route_cap = (uint32_t)cap,
+			    .listener_count = b->in->listener_count, .net_count = (uint32_t)net_count,
 			    .trusted_count = b->in->trusted_count, .apps = (uint32_t)at[0],
 			    .targets = (uint32_t)at[1], .routes = (uint32_t)at[2],
-			    .trusted = (uint32_t)at[3], .strings = (uint32_t)at[4],
-			    .strings_len = (uint32_t)b->strings_len};
+			    .nets = (uint32_t)at[3], .listeners = (uint32_t)at[4],
+			    .strings = (uint32_t)at[5], .strings_len = (uint32_t)b->strings_len};
 	b->t = t;
 	b->apps = (void *)((char *)t + at[0]);
 	b->targets = (void *)((char *)t + at[1]);
 	b->routes = (void *)((char *)t + at[2]);
-	b->strings = (char *)t + at[4];
+	b->strings = (char *)t + at[5];
 	b->string_at = 1;
-	if (b->in->trusted_count)
-		memcpy((char *)t + at[3], b->in->trusted,
-		       b->in->trusted_count * sizeof(struct table_net));
 	return 0;
+}
+
+static void add_listeners(struct build *b)
+{
+	struct table_net *nets = (void *)((char *)b->t + b->t->nets);
+	struct table_listener *to = (void *)((char *)b->t + b->t->listeners);
+	uint32_t at = b->in->trusted_count;
+
+	if (at)
+		memcpy(nets, b->in->trusted, at * sizeof(*nets));
+	for (uint32_t i = 0; i < b->in->listener_count; i++) {
+		const struct table_in_listener *l = &b->in->listeners[i];
+
+		to[i] = (struct table_listener){.id = l->id, .app = l->app, .first_net = at,
+						.net_count = l->net_count};
+		if (l->net_count)
+			memcpy(nets + at, l->nets, l->net_count * sizeof(*nets));
+		at += l->net_count;
+	}
 }
 
 static uint32_t add_string(struct build *b, const char *s)
@@ -279,6 +300,8 @@ int table_build(const struct table_in *in, uint64_t generation, struct buf *ret,
 
 	if (rc == 0)
 		rc = lay_out(&b, generation, ret);
+	if (rc == 0)
+		add_listeners(&b);
 	for (uint32_t i = 0; rc == 0 && i < in->app_count; i++)
 		rc = add_app(&b, &in->apps[i], i);
 	/* What it gives is what it would itself take: a wrong kind, use or address is found here. */

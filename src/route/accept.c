@@ -3,19 +3,12 @@
  * New connections. All threads watch the same listening sockets; the kernel wakes
  * one of them (EPOLLEXCLUSIVE), which takes a few and leaves the others theirs.
  * Without descriptors or memory, accepting rests for a moment: the connections wait
- * in the kernel, where they are safe.
+ * in the kernel, where they are safe. So they do until the routing table says what the
+ * listener is for.
  */
 #include "route/route_priv.h"
 
 #include <netinet/tcp.h>
-
-static void on_pause_over(struct loop_timer *timer)
-{
-	struct listener *l = container_of(timer, struct listener, pause);
-
-	if (l->io.fd < 0 && loop_io_add(&l->t->loop, &l->io, l->fd, EPOLLIN | EPOLLEXCLUSIVE) < 0)
-		loop_timer_set(&l->t->loop, timer, l->t->loop.now_ms + ACCEPT_PAUSE_MS);
-}
 
 static void pause_accepting(struct listener *l)
 {
@@ -26,8 +19,30 @@ static void pause_accepting(struct listener *l)
 	loop_timer_set(&t->loop, &l->pause, t->loop.now_ms + ACCEPT_PAUSE_MS);
 }
 
-static void take_in(struct thread *t, int fd, const struct sockaddr_storage *peer)
+void listener_obey(struct listener *l)
 {
+	struct loop *loop = &l->t->loop;
+
+	l->conf = l->t->table ? table_listener(l->t->table, l->id) : NULL;
+	if (!l->conf) {
+		loop_io_del(loop, &l->io);
+		loop_timer_stop(loop, &l->pause);
+	} else if (l->io.fd < 0 && !l->pause.armed &&
+		   loop_io_add(loop, &l->io, l->fd, EPOLLIN | EPOLLEXCLUSIVE) < 0) {
+		log_error("listener.failed", "id=%llx reason=\"%s\"", (unsigned long long)l->id,
+			  strerror(errno));
+		pause_accepting(l);
+	}
+}
+
+static void on_pause_over(struct loop_timer *timer)
+{
+	listener_obey(container_of(timer, struct listener, pause));
+}
+
+static void take_in(struct listener *l, int fd, const struct sockaddr_storage *peer)
+{
+	struct thread *t = l->t;
 	uint32_t limit = t->table ? t->table->limits.clients : 0;
 
 	shm_add(&t->n->accepted, 1);
@@ -36,7 +51,7 @@ static void take_in(struct thread *t, int fd, const struct sockaddr_storage *pee
 		close(fd);
 		return;
 	}
-	client_open(t, fd, peer);
+	client_open(l, fd, peer);
 }
 
 static void on_listener(struct loop_io *io, uint32_t events)
@@ -51,7 +66,7 @@ static void on_listener(struct loop_io *io, uint32_t events)
 				 SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd >= 0) {
-			take_in(l->t, fd, &peer);
+			take_in(l, fd, &peer);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
@@ -77,11 +92,7 @@ void listener_add(struct thread *t, uint64_t id, int fd)
 	l->io.on_ready = on_listener;
 	l->pause.on_time = on_pause_over;
 	list_add_tail(&t->listeners, &l->in_thread);
-	if (loop_io_add(&t->loop, &l->io, fd, EPOLLIN | EPOLLEXCLUSIVE) < 0) {
-		log_error("listener.failed", "id=%llx reason=\"%s\"", (unsigned long long)id,
-			  strerror(errno));
-		pause_accepting(l);
-	}
+	listener_obey(l);
 }
 
 void listener_remove(struct thread *t, uint64_t id)

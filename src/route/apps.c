@@ -173,6 +173,7 @@ void apps_take(struct thread *t, struct view *v)
 {
 	struct map old_apps = t->apps_by_slot, old_targets = t->targets_by_id;
 	struct view *before = t->view;
+	struct listener *l;
 
 	t->view = v;
 	t->table = v->table;
@@ -209,6 +210,8 @@ void apps_take(struct thread *t, struct view *v)
 	forget_the_unseen(t, &old_apps, &old_targets);
 	map_free(&old_apps);
 	map_free(&old_targets);
+	LIST_EACH (l, &t->listeners, in_thread)
+		listener_obey(l);
 	view_unref(before);
 	for (uint32_t i = 0; i < t->app_count; i++)
 		if (!list_empty(&t->apps[i]->waiting))

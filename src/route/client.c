@@ -3,6 +3,7 @@
  * A client's connection between and at the start of requests. While it is idle it
  * is this struct and a descriptor, nothing else: the buffer comes when bytes do.
  *
+ *	(PROXY ──its header──>)
  *	IDLE ──bytes──> HEAD ──complete──> BUSY (an exchange has it) ──over──> IDLE
  *	  │ idle_ms       │ header_ms: 408                              └─────> LINGER ──> gone
  *	  └──> gone       └ bad: 400, 414, 431, 501, 505 ───────────────────────^
@@ -21,6 +22,8 @@ static void on_client_time(struct loop_timer *timer)
 	struct exchange *x;
 
 	if (c->state != CLIENT_HEAD) {
+		if (c->state == CLIENT_PROXY)
+			shm_add(&c->conn.t->n->proxy_refused, 1);
 		client_close(c);
 		return;
 	}
@@ -50,6 +53,9 @@ static void on_client(struct loop_io *io, uint32_t events)
 
 	conn_note(&c->conn, events);
 	switch (c->state) {
+	case CLIENT_PROXY:
+		proxied_read(c);
+		return;
 	case CLIENT_BUSY:
 		exchange_run(c->x);
 		return;
@@ -64,27 +70,50 @@ static void on_client(struct loop_io *io, uint32_t events)
 	}
 }
 
-static void set_peer(struct client *c, const struct sockaddr_storage *peer)
+void client_addr(const struct sockaddr_storage *from, uint8_t ret[16], uint16_t *ret_port)
 {
-	const struct sockaddr_in6 *six = (const void *)peer;
-	const struct sockaddr_in *four = (const void *)peer;
+	const struct sockaddr_in6 *six = (const void *)from;
+	const struct sockaddr_in *four = (const void *)from;
 
-	memset(c->addr, 0, sizeof(c->addr));
-	if (peer->ss_family == AF_INET6) {
-		memcpy(c->addr, &six->sin6_addr, 16);
-	} else if (peer->ss_family == AF_INET) {
-		c->addr[10] = c->addr[11] = 0xff;
-		memcpy(c->addr + 12, &four->sin_addr, 4);
+	memset(ret, 0, 16);
+	*ret_port = 0;
+	if (from->ss_family == AF_INET6) {
+		memcpy(ret, &six->sin6_addr, 16);
+		*ret_port = ntohs(six->sin6_port);
+	} else if (from->ss_family == AF_INET) {
+		ret[10] = ret[11] = 0xff;
+		memcpy(ret + 12, &four->sin_addr, 4);
+		*ret_port = ntohs(four->sin_port);
 	}
-	if (peer->ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
-		inet_ntop(AF_INET6, c->addr, c->ip, sizeof(c->ip));
-	else
-		inet_ntop(AF_INET, c->addr + 12, c->ip, sizeof(c->ip));
 }
 
-void client_open(struct thread *t, int fd, const struct sockaddr_storage *peer)
+void client_is_from(struct client *c, const uint8_t addr[16], uint16_t port)
 {
+	struct in6_addr six;
+
+	memcpy(&six, addr, sizeof(six));
+	memcpy(c->addr, addr, sizeof(c->addr));
+	c->port = port;
+	if (IN6_IS_ADDR_V4MAPPED(&six))
+		inet_ntop(AF_INET, c->addr + 12, c->ip, sizeof(c->ip));
+	else
+		inet_ntop(AF_INET6, c->addr, c->ip, sizeof(c->ip));
+}
+
+void client_begin(struct client *c)
+{
+	struct thread *t = c->conn.t;
+
+	c->state = CLIENT_IDLE;
+	loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.idle_ms);
+}
+
+void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer)
+{
+	struct thread *t = l->t;
 	struct client *c = pool_get(t, &t->clients);
+	uint8_t addr[16];
+	uint16_t port;
 
 	if (!c) {
 		close(fd);
@@ -95,9 +124,9 @@ void client_open(struct thread *t, int fd, const struct sockaddr_storage *peer)
 	c->in_again = (struct list){0};
 	c->scanned = 0;
 	c->lingered = 0;
-	c->state = CLIENT_IDLE;
 	c->timer.on_time = on_client_time;
-	set_peer(c, peer);
+	client_addr(peer, addr, &port);
+	client_is_from(c, addr, port);
 	if (conn_watch(&c->conn, fd, false) < 0) {
 		close(fd);
 		if (!pool_put(&t->clients, c))
@@ -106,7 +135,11 @@ void client_open(struct thread *t, int fd, const struct sockaddr_storage *peer)
 	}
 	shm_add(&t->n->clients, 1);
 	atomic_fetch_add(&t->r->clients, 1);
-	loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.idle_ms);
+	client_begin(c);
+	if (l->conf->net_count && table_proxied(t->table, l->conf, c->addr)) {
+		c->state = CLIENT_PROXY;
+		loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.header_ms);
+	}
 }
 
 static void end(struct client *c, bool reset)

@@ -104,6 +104,12 @@ void exchange_note_refused(struct exchange *x, int error)
 
 void exchange_send(struct exchange *x)
 {
+	int error = x->app->conf.proxy ? proxied_send(x) : 0;
+
+	if (error) {
+		exchange_broke(x, -error);
+		return;
+	}
 	x->state = X_ASK;
 	x->ask.to = &x->up->conn;
 	x->tries += x->tries < UINT8_MAX;

@@ -10,6 +10,8 @@
  */
 #include "route/route_priv.h"
 
+#include "wire/proxy.h"
+
 #define PROBES_AT_ONCE 256
 #define PROBE_HEAD 512 /* the status line is in it, or it is none */
 #define PROBE_LATER_MS 10
@@ -22,7 +24,7 @@ struct probe {
 	struct loop_io io;
 	struct loop_timer timer; /* the next one is due, or the one in hand takes too long */
 	struct table_target target;
-	uint32_t interval_ms, timeout_ms, rise, fall, slot, app_slot, seen;
+	uint32_t interval_ms, timeout_ms, rise, fall, slot, app_slot, seen, proxy;
 	uint32_t len;
 	bool open, asked, watched;
 	char host[256], path[1024], name[MSG_NAME], answer[PROBE_HEAD];
@@ -89,14 +91,20 @@ static enum health_event refusal(int error)
 
 static void ask(struct probe *p)
 {
-	char text[sizeof(p->path) + sizeof(p->host) + 128];
-	int n;
+	char text[PROXY_FORMAT_MAX + sizeof(p->path) + sizeof(p->host) + 128];
+	const struct proxy_ends own = {.known = false};
+	int n = 0;
 
+	if (p->proxy)
+		n = (int)proxy_format((enum proxy_version)p->proxy, &own, text);
 	if (!p->path[0]) {
-		done(p, HEALTH_PASSED, 0);
+		if (n && send(p->io.fd, text, (size_t)n, MSG_NOSIGNAL) != n)
+			done(p, HEALTH_FAILED, errno ? errno : EIO);
+		else
+			done(p, HEALTH_PASSED, 0);
 		return;
 	}
-	n = snprintf(text, sizeof(text),
+	n += snprintf(text + n, sizeof(text) - (size_t)n,
 		     "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: upstate-probe\r\nAccept: */*\r\n"
 		     "Connection: close\r\n\r\n",
 		     p->path, p->host);
@@ -255,6 +263,7 @@ static void probe_obey(struct probe *p, const struct table *t, const struct tabl
 	p->timeout_ms = MAX(app->probe_timeout_ms, 10u);
 	p->rise = MAX(app->rise, 1u);
 	p->fall = MAX(app->fall, 1u);
+	p->proxy = app->proxy;
 	snprintf(p->host, sizeof(p->host), "%.*s", host ? (int)host->host_len : 9,
 		 host ? table_string(t, host->host) : "localhost");
 	util_copy(p->path, sizeof(p->path), table_string(t, app->health_path));

@@ -276,7 +276,7 @@ int upstream_error(struct upstream *u);
 
 /* --- clients (client.c, accept.c) --- */
 
-enum client_state { CLIENT_IDLE, CLIENT_HEAD, CLIENT_BUSY, CLIENT_LINGER };
+enum client_state { CLIENT_PROXY, CLIENT_IDLE, CLIENT_HEAD, CLIENT_BUSY, CLIENT_LINGER };
 
 struct client {
 	struct conn conn;
@@ -289,18 +289,24 @@ struct client {
 	enum client_state state;
 	uint8_t addr[16];
 	char ip[INET6_ADDRSTRLEN];
+	uint16_t port;
 };
 
 struct listener {
 	struct loop_io io;
 	struct thread *t;
+	const struct table_listener *conf; /* in the thread's table; NULL: not to be accepted from */
 	struct list in_thread;
 	struct loop_timer pause;
 	uint64_t id;
 	int fd;
 };
 
-void client_open(struct thread *t, int fd, const struct sockaddr_storage *peer);
+void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer);
+void client_begin(struct client *c); /* it is known who it is: requests may come */
+void client_is_from(struct client *c, const uint8_t addr[16], uint16_t port);
+/* IPv4 as ::ffff:a.b.c.d; of another family: zeros. */
+void client_addr(const struct sockaddr_storage *from, uint8_t ret[16], uint16_t *ret_port);
 void client_close(struct client *c);
 enum client_after {
 	AFTER_KEEP,   /* the next request may come */
@@ -314,6 +320,12 @@ void client_process(struct client *c); /* bytes may be there */
 void client_again(struct client *c);
 void listener_add(struct thread *t, uint64_t id, int fd);
 void listener_remove(struct thread *t, uint64_t id);
+void listener_obey(struct listener *l); /* there is a new table */
+
+/* --- the PROXY protocol (proxied.c) --- */
+
+void proxied_read(struct client *c);	/* CLIENT_PROXY: bytes are there */
+int proxied_send(struct exchange *x); /* as the first bytes to x->up; 0 or -errno */
 
 /* --- exchanges (exchange.c, pick.c, reply.c, answer.c, wait.c) --- */
 

@@ -22,7 +22,7 @@
 
 #define BEAT_MS 1000
 #define STUCK_MS 3000
-#define LISTENERS_MAX 64
+#define LISTENERS_MAX 256
 
 /* Listeners as the keeper told them; ids beyond the array are refused. */
 static struct {

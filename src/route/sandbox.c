@@ -66,6 +66,7 @@ static const int allowed[] = {
 	SCMP_SYS(epoll_ctl),	  SCMP_SYS(epoll_create1), SCMP_SYS(accept4),
 	SCMP_SYS(socket),	  SCMP_SYS(connect),	   SCMP_SYS(shutdown),
 	SCMP_SYS(getsockopt),	  SCMP_SYS(setsockopt),	   SCMP_SYS(getpeername),
+	SCMP_SYS(getsockname),
 	SCMP_SYS(eventfd2),	  SCMP_SYS(fcntl),	   SCMP_SYS(dup),
 	SCMP_SYS(mmap),		  SCMP_SYS(munmap),	   SCMP_SYS(mremap),
 	SCMP_SYS(mprotect),	  SCMP_SYS(madvise),	   SCMP_SYS(brk),

@@ -55,7 +55,7 @@ void upstream_keep(struct upstream *u)
 	struct target *g = u->target;
 	struct thread *t = u->conn.t;
 
-	if (g->use != USE_SERVE || g->idle_count >= IDLE_MAX || u->conn.half_closed ||
+	if (g->use != USE_SERVE || g->app->conf.proxy || g->idle_count >= IDLE_MAX || u->conn.half_closed ||
 	    u->conn.broken || u->outdated || !is_drained(u)) {
 		upstream_close(u);
 		return;
@@ -102,7 +102,7 @@ static struct upstream *take_idle(struct exchange *x, struct target *g)
 {
 	struct upstream *u;
 
-	if (list_empty(&g->idle))
+	if (list_empty(&g->idle) || g->app->conf.proxy)
 		return NULL;
 	u = container_of(g->idle.prev, struct upstream, in_target);
 	if (g->kind == TARGET_TCP && !x->safe &&

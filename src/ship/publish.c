@@ -194,7 +194,45 @@ static void app_values(const struct ship_app *a, struct table_app *v)
 		.rise = c->health_rise,
 		.fall = c->health_fall,
 		.retry_unread = c->retry_unread,
+		.proxy = (uint32_t)c->proxy,
 	};
+}
+
+static uint32_t parse_nets(const struct conf_text_list *texts, struct table_net *ret)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < texts->len; i++)
+		n += table_net_parse(texts->items[i], &ret[n]);
+	return n;
+}
+
+/* The sockets of users; nets has room for all networks that they name. */
+static uint32_t listeners(const struct conf *c, struct table_in_listener *ret, struct table_net *nets)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < c->listen.len; i++) {
+		const struct conf_listen *more = &c->listen_more[i];
+		struct table_in_listener *l = &ret[n++];
+
+		*l = (struct table_in_listener){.id = msg_listen_id(LISTEN_USERS, c->listen.items[i]),
+						.app = UINT32_MAX, .nets = nets};
+		if (more->proxy)
+			l->net_count = parse_nets(more->proxy_from.len ? &more->proxy_from : &c->trusted_proxies,
+						  nets);
+		nets += l->net_count;
+	}
+	return n;
+}
+
+static uint32_t count_nets(const struct conf *c)
+{
+	uint32_t n = c->trusted_proxies.len;
+
+	for (uint32_t i = 0; i < c->listen.len; i++)
+		n += c->listen_more[i].proxy_from.len ? c->listen_more[i].proxy_from.len : c->trusted_proxies.len;
+	return n;
 }
 
 static int build(struct ship *s, struct buf *ret, struct err *e)
@@ -213,10 +251,11 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 	CLEANUP_FREE struct table_in_app *in_apps = util_alloc(apps * sizeof(*in_apps));
 	CLEANUP_FREE struct table_in_target *in_targets = util_alloc(targets * sizeof(*in_targets));
 	CLEANUP_FREE char(*names)[MSG_NAME] = util_alloc(targets * MSG_NAME);
-	CLEANUP_FREE struct table_net *trusted = util_alloc(c->trusted_proxies.len * sizeof(*trusted));
+	CLEANUP_FREE struct table_net *nets = util_alloc(count_nets(c) * sizeof(*nets));
+	CLEANUP_FREE struct table_in_listener *in_listeners = util_alloc(c->listen.len * sizeof(*in_listeners));
 
-	for (uint32_t i = 0; i < c->trusted_proxies.len; i++)
-		in.trusted_count += table_net_parse(c->trusted_proxies.items[i], &trusted[in.trusted_count]);
+	in.trusted_count = parse_nets(&c->trusted_proxies, nets);
+	in.listener_count = listeners(c, in_listeners, nets + in.trusted_count);
 	LIST_EACH (a, &s->apps, link) {
 		struct table_in_app *x = &in_apps[in.app_count];
 
@@ -233,7 +272,8 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 		in.app_count++;
 	}
 	in.apps = in_apps;
-	in.trusted = trusted;
+	in.trusted = nets;
+	in.listeners = in_listeners;
 	r = table_build(&in, 0, ret, e);
 	return r;
 }

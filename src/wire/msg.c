@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/map.h"
+
 #define MSG_BODY_MAX 4096
 #define MSG_PACKET_MAX (sizeof(struct msg_header) + MSG_BODY_MAX + MSG_TAIL_MAX)
 #define MSG_BUDGET 64 /* messages taken in one turn of the loop */
@@ -329,4 +331,11 @@ bool msg_send(struct msg_channel *ch, enum msg_type type, const void *body, cons
 	/* Too far behind: end it from the loop, where on_end may be called safely. */
 	shutdown(ch->io.fd, SHUT_RDWR);
 	return false;
+}
+
+uint64_t msg_listen_id(enum listen_kind kind, const char *addr)
+{
+	const uint32_t number = kind;
+
+	return map_hash_more(map_hash(&number, sizeof(number)), addr, strlen(addr));
 }

@@ -91,6 +91,9 @@ struct msg_listen {
 	uint32_t group;	     /* of a path: gid that may connect; (uint32_t)-1: owner only */
 };
 
+/* By which the controller, the keeper, the router and the routing table know a listening socket. */
+uint64_t msg_listen_id(enum listen_kind kind, const char *addr);
+
 struct msg_listening {
 	uint64_t id;
 	uint32_t kind;

@@ -100,6 +100,7 @@ struct shm_slot {
 	X(accepted, "client connections accepted")                                                 \
 	X(accept_failed, "not accepted for want of descriptors or memory")                         \
 	X(clients_refused, "closed at once: as many as allowed were there")                        \
+	X(proxy_refused, "closed: their PROXY header was missing, malformed or late")               \
 	X(bad_requests, "answered 400, 414, 431 before an app was known")                          \
 	X(unknown_host, "answered 404: no app has this host and path")                             \
 	X(log_written, "access log records")                                                       \
@@ -112,7 +113,7 @@ struct shm_thread {
 #define X(name, what) _Atomic uint64_t name;
 	THREAD_COUNT_TABLE(X)
 #undef X
-	uint64_t pad[6];
+	uint64_t pad[5];
 };
 
 struct shm {

@@ -183,6 +183,30 @@ static void everything_can_be_said(void **state UNUSED)
 	conf_free(c);
 }
 
+static void listeners_say_from_whom_a_proxy_header_comes(void **state UNUSED)
+{
+	struct conf *c = parse("trusted_proxies: [192.0.2.0/24]\n"
+			       "listen: [{http: '0.0.0.0:1'}, {http: '0.0.0.0:2', proxy: true}, "
+			       "{proxy: [10.0.0.0/8, '::1'], http: '0.0.0.0:3'}, {http: '0.0.0.0:4', proxy: false}, "
+			       "{http: '0.0.0.0:5', proxy: 10.1.2.3}]\n" APP);
+
+	assert_int_equal(c->listen.len, 5);
+	assert_false(c->listen_more[0].proxy);
+	assert_true(c->listen_more[1].proxy && c->listen_more[1].proxy_from.len == 0);
+	assert_true(c->listen_more[2].proxy && c->listen_more[2].proxy_from.len == 2);
+	assert_string_equal(c->listen_more[2].proxy_from.items[1], "::1");
+	assert_false(c->listen_more[3].proxy);
+	assert_string_equal(c->listen_more[4].proxy_from.items[0], "10.1.2.3");
+	conf_free(c);
+	refused("listen: [{http: '0.0.0.0:1', proxy: true}]\n" APP,
+		"f:1:1: error: listen: 0.0.0.0:1 has 'proxy: true', which believes trusted_proxies, and there are none; "
+		"give them, or write 'proxy: [NETWORK]'\n");
+	refused("listen: [{http: '0.0.0.0:1', proxy: maybe}]\n" APP,
+		"f:1:37: error: listen: proxy: 'maybe': a network is like 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32\n");
+	refused("listen: [{proxy: true}]\n" APP,
+		"f:1:11: error: listen: 'proxy' stands beside an address; expected 'http: ADDRESS:PORT' too\n");
+}
+
 static void everything_can_be_said_of_an_app(void **state UNUSED)
 {
 	struct conf *c = parse(everything);
@@ -289,7 +313,7 @@ static void unknown_keys_come_with_the_right_word(void **state UNUSED)
 	refused("log: { banana: 5 }\n" APP,
 		"f:1:8: error: unknown key 'banana' in log; known are: access, size, files\n");
 	refused("listen: [{https: '0.0.0.0:443'}]\n" APP,
-		"f:1:11: error: unknown key 'https' in listen; it takes 'http'\n");
+		"f:1:11: error: unknown key 'https' in listen; it takes 'http' and 'proxy'\n");
 }
 
 static void every_mistake_is_told_at_once_in_order(void **state UNUSED)
@@ -666,6 +690,7 @@ int main(void)
 	    cmocka_unit_test(three_lines_make_an_app_and_the_rest_has_defaults),
 	    cmocka_unit_test(an_app_has_the_defaults_of_a_careful_operator),
 	    cmocka_unit_test(everything_can_be_said),
+	    cmocka_unit_test(listeners_say_from_whom_a_proxy_header_comes),
 	    cmocka_unit_test(everything_can_be_said_of_an_app),
 	    cmocka_unit_test(the_example_is_right),
 	    cmocka_unit_test(durations_and_sizes_are_read_with_their_units),

@@ -177,7 +177,7 @@ static void targets_keep_what_they_were_given(void **state UNUSED)
 			    "/up");
 	targets[0].kind = TARGET_TCP; /* its address is a unix socket's */
 	b.len = 0;
-	assert_int_equal(table_build(&in, 1, &b, &e), -ERR_CORRUPT);
+	assert_int_equal(table_build(&in, 1, &b, NULL), -ERR_CORRUPT);
 }
 
 static void addresses_are_numbers_or_paths_and_nothing_else(void **state UNUSED)
@@ -208,6 +208,35 @@ static bool trusts(const char *net, const char *addr)
 
 	assert_true(table_net_parse(net, &n) && table_net_parse(addr, &a));
 	return table_trusted(built(&in, &b), a.addr);
+}
+
+static void listeners_have_their_app_and_networks(void **state UNUSED)
+{
+	struct table_net trusted, nets[2], a, b4;
+	struct table_in_app apps[] = {{.name = "a"}, {.name = "b"}};
+	struct table_in_listener l[] = {{.id = 7, .app = UINT32_MAX, .nets = nets, .net_count = 2},
+					{.id = 9, .app = 1}};
+	struct table_in in = {.trusted = &trusted, .trusted_count = 1, .apps = apps, .app_count = 2,
+			      .listeners = l, .listener_count = 2};
+	CLEANUP_BUF struct buf b = {0};
+	const struct table *t;
+
+	assert_true(table_net_parse("192.0.2.0/24", &trusted) && table_net_parse("10.0.0.0/8", &nets[0]) &&
+		    table_net_parse("::1", &nets[1]) && table_net_parse("10.1.2.3", &a) &&
+		    table_net_parse("192.0.2.1", &b4));
+	t = built(&in, &b);
+	assert_int_equal(table_listener(t, 7)->app, UINT32_MAX);
+	assert_int_equal(table_listener(t, 9)->app, 1);
+	assert_null(table_listener(t, 8));
+	assert_true(table_proxied(t, table_listener(t, 7), a.addr));
+	assert_true(table_proxied(t, table_listener(t, 7), nets[1].addr));
+	assert_false(table_proxied(t, table_listener(t, 7), b4.addr));
+	assert_false(table_proxied(t, table_listener(t, 9), a.addr));
+	assert_true(table_trusted(t, b4.addr));
+	assert_false(table_trusted(t, a.addr));
+	l[1].app = 2;
+	buf_free(&b);
+	assert_int_equal(table_build(&in, 1, &b, NULL), -ERR_CORRUPT);
 }
 
 static void networks_end_at_their_bit(void **state UNUSED)
@@ -274,6 +303,7 @@ int main(void)
 		cmocka_unit_test(targets_keep_what_they_were_given),
 		cmocka_unit_test(addresses_are_numbers_or_paths_and_nothing_else),
 		cmocka_unit_test(networks_end_at_their_bit),
+		cmocka_unit_test(listeners_have_their_app_and_networks),
 		cmocka_unit_test(no_flipped_bit_and_no_cut_makes_reading_unsafe),
 	};
 

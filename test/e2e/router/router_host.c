@@ -18,6 +18,8 @@
  *	user 65534			(whom the router becomes)
  *	limit idle_ms=60000 clients=100
  *	trust 127.0.0.0/8
+ *	proxied 127.0.0.0/8		(connections from there begin with a PROXY header)
+ *	tcp				(the connections are those of the last app, whatever they speak)
  *	app NAME hosts=a,b paths=/ health=/up hold=1 hold_wait_ms=1000 ...
  *	target NAME ADDRESS use=drain drain_ms=500		(of the last app)
  */
@@ -63,7 +65,8 @@ static struct {
 static struct table_in_app apps[APPS];
 static struct table_in_target targets[APPS][TARGETS];
 static const char *hosts[APPS][16], *paths[APPS][16];
-static struct table_net trusted[8];
+static struct table_net trusted[8], proxied[8];
+static struct table_in_listener listener = {.id = 1, .app = UINT32_MAX, .nets = proxied};
 static struct table_in in;
 
 /* Strings of tables stay for ever: a test swaps a few. */
@@ -136,6 +139,7 @@ static void set_app(struct table_in_app *a, uint32_t i, char *word, char *value)
 	FIELD(a->v, rise)
 	FIELD(a->v, fall)
 	FIELD(a->v, retry_unread)
+	FIELD(a->v, proxy)
 	fprintf(stderr, "no setting of an app is called %s\n", word);
 	exit(2);
 }
@@ -187,6 +191,14 @@ static void read_line(char *line)
 		ensure(table_net_parse(word[1], &trusted[in.trusted_count++]));
 		return;
 	}
+	if (!strcmp(word[0], "proxied")) {
+		ensure(table_net_parse(word[1], &proxied[listener.net_count++]));
+		return;
+	}
+	if (!strcmp(word[0], "tcp")) {
+		listener.app = i;
+		return;
+	}
 	if (!strcmp(word[0], "app")) {
 		static const struct table_app usual = {
 			.hold_wait_ms = 5000, .hold_requests = 1000, .hold_bytes = 16 << 20,
@@ -233,7 +245,9 @@ static int make_table(void)
 	int fd;
 
 	ensure(f);
-	in = (struct table_in){.apps = apps, .trusted = trusted,
+	listener.app = UINT32_MAX;
+	listener.net_count = 0;
+	in = (struct table_in){.apps = apps, .trusted = trusted, .listeners = &listener, .listener_count = 1,
 			       .limits = {.clients = 10000, .header_bytes = 16384,
 					  .header_count = 100, .header_ms = 10000,
 					  .idle_ms = 60000, .access_log = 1}};
@@ -284,7 +298,7 @@ static void start_router(void)
 {
 	struct msg_shared shared = {host.threads, host.user ? host.user : (uint32_t)-1,
 				     host.user ? host.user : (uint32_t)-1, (uint32_t)getpid()};
-	struct msg_listener listener = {.id = 1, .kind = LISTEN_USERS};
+	struct msg_listener told = {.id = 1, .kind = LISTEN_USERS};
 	int fds[] = {host.shm_fd, host.bell, host.log_bell, host.ring_fd}, pair[2];
 	pid_t pid;
 
@@ -308,7 +322,7 @@ static void start_router(void)
 	ensure(loop_child_add(&host.loop, &host.child, pid) == 0);
 	ensure(msg_channel_open(&host.ch, &host.loop, pair[0]) == 0);
 	msg_send(&host.ch, MSG_SHARED, &shared, NULL, 0, fds, 4);
-	msg_send(&host.ch, MSG_LISTENER, &listener, NULL, 0, &host.listener, 1);
+	msg_send(&host.ch, MSG_LISTENER, &told, NULL, 0, &host.listener, 1);
 	send_table();
 	while (!host.ready)
 		loop_turn(&host.loop, -1);
