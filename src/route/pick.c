@@ -79,7 +79,7 @@ void exchange_let_go(struct exchange *x, bool keep_up)
 	if (!g)
 		return;
 	x->target = NULL;
-	x->app->inside--;
+	x->app->inside -= !x->upgraded;
 	shm_sub(&g->n->inflight, 1);
 	if (atomic_fetch_sub(&g->shared->outstanding, 1) == 1 && g->use != USE_SERVE)
 		bell_ring(x->t->r->controller_bell); /* drained */

@@ -21,6 +21,7 @@ static void start_tunnel(struct exchange *x)
 	x->state = X_TUNNEL;
 	x->upgraded = true;
 	x->keep = false;
+	x->app->inside--; /* it may go on for days, and nobody waits for its end */
 	shm_add(&x->app->n->upgraded, 1);
 	shm_add(&x->target->n->upgraded, 1);
 	shm_sub(&x->app->n->inflight, 1);

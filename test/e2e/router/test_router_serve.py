@@ -34,6 +34,29 @@ def test_requests_wait_by_order_and_go_on_when_the_table_says_so(router, target)
     assert (n["held"], n["waiting"], n["waiting_bytes"]) == (30, 0, 0)
 
 
+def test_open_tunnels_do_not_keep_held_requests_waiting(router, target):
+    """After a hold, requests are let out at the pace of the answers: a WebSocket's never ends."""
+    def handler(c, first, fields):
+        if "upgrade" in fields:
+            c.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            c.sock.recv(1)
+            return False
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    t = target(handler)
+    table = "threads 1\napp a %s\ntarget a/1 " + t.addr + "\n"
+    r = router(table % "")
+    r.until("a/1", "state", 1)
+    open_ones = [r.connect().send(get(extra="Connection: upgrade\r\nUpgrade: x\r\n")) for _ in range(20)]
+    for c in open_ones:
+        assert c.head()[0].split()[1] == "101"
+    r.table(table % "hold=1")
+    held = r.connect().send(get())
+    r.until("a", "waiting", 1)
+    r.table(table % "")
+    assert held.answer()[0] == 200
+
+
 def test_an_order_to_hold_is_bounded_in_time(router, target):
     t = target()
     r = router(app([("a/1", t.addr)], "hold=1 hold_wait_ms=50"))
