@@ -9,6 +9,8 @@
 #include "conf/read.h"
 
 #define TARGETS_MAX 30000 /* core/table.h: TABLE_TARGETS_MAX */
+#define TCP_APPS_MAX 60 /* each has a listening socket; old and new ones may be there together */
+#define TCP_LIMIT 1024
 #define ROUTES_MAX 200000 /* so that a small file cannot ask for a huge table */
 
 struct claim { /* of a host and path, or of a data directory */
@@ -20,6 +22,7 @@ struct checker {
 	struct conf *conf;
 	struct conf_problems *problems;
 	struct map routes, data;
+	uint32_t http_apps;
 	struct claim *claims; /* that the maps point into */
 	size_t claim_count, claim_cap;
 };
@@ -77,11 +80,31 @@ static void check_run(struct checker *c, const struct conf_app *app, const struc
 	}
 }
 
+/* What an app whose users do not speak HTTP to us cannot have. */
+static void check_tcp(struct checker *c, struct conf_app *app, const struct tree_node *key)
+{
+	static const char *const of_http[] = {"hosts", "path", "body", "retry_unread"};
+	const struct tree_node *health = tree_key(key->value, "health"), *found;
+
+	for (size_t i = 0; i < ARRAY_LEN(of_http); i++)
+		if ((found = tree_key(key->value, of_http[i])))
+			problem_error(c->problems, found->line, found->column,
+				      "app '%s' has 'tcp', so '%s' means nothing: nobody reads what its users say",
+				      app->name, of_http[i]);
+	found = health ? tree_key(health->value, "path") : NULL;
+	if (found)
+		problem_error(c->problems, found->line, found->column,
+			      "app '%s' has 'tcp': its health is that a connection opens, without a path",
+			      app->name);
+	if (!tree_key(key->value, "limit"))
+		app->target_limit = TCP_LIMIT;
+}
+
 static void check_hosts(struct checker *c, struct conf_app *app, const struct tree_node *key)
 {
 	if (tree_key(key->value, "hosts"))
 		return;
-	if (c->conf->app_count == 1)
+	if (c->http_apps == 1)
 		list_add_text(&app->hosts, "*", 1);
 	else
 		problem_error(c->problems, key->line, key->column,
@@ -171,6 +194,39 @@ static void check_data(struct checker *c, const struct conf_app *app, const stru
 		map_put(&c->data, hash, claim_new(c, app, data->line));
 }
 
+/* An address is one app's, or that of all of HTTP, or where people look. */
+static void check_addresses(struct checker *c, const struct tree_node *apps)
+{
+	const struct tree_node *key = apps->value->first, *place;
+	const struct conf *conf = c->conf;
+	struct map taken = {0};
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < conf->listen.len; i++)
+		map_put(&taken, map_hash(conf->listen.items[i], strlen(conf->listen.items[i])), "listen");
+	if (conf->admin)
+		map_put(&taken, map_hash(conf->admin, strlen(conf->admin)), "admin");
+	for (uint32_t i = 0; i < conf->app_count; i++, key = key->next) {
+		const char *tcp = conf->apps[i].tcp, *owner;
+		uint64_t hash = tcp ? map_hash(tcp, strlen(tcp)) : 0;
+
+		if (!tcp)
+			continue;
+		place = tree_key(key->value, "tcp");
+		owner = map_get(&taken, hash);
+		if (owner)
+			problem_error(c->problems, place->line, place->column,
+				      "app '%s': %s belongs to '%s' already; give one of them another",
+				      conf->apps[i].name, tcp, owner);
+		else
+			map_put(&taken, hash, conf->apps[i].name);
+		if (++count == TCP_APPS_MAX + 1)
+			problem_error(c->problems, place->line, place->column,
+				      "more than %d apps with 'tcp'", TCP_APPS_MAX);
+	}
+	map_free(&taken);
+}
+
 static void check_totals(struct checker *c, const struct tree_node *root,
 			 const struct tree_node *apps)
 {
@@ -230,6 +286,8 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 	if (!count_claims(&c, apps))
 		return;
 	c.claims = util_alloc(c.claim_cap * sizeof(*c.claims));
+	for (i = 0; i < conf->app_count; i++)
+		c.http_apps += !conf->apps[i].tcp;
 	key = apps->value->first;
 	for (i = 0; i < conf->app_count; i++, key = key->next) {
 		struct conf_app *app = &conf->apps[i];
@@ -238,10 +296,14 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 		if (key->value->kind != TREE_MAP)
 			continue;
 		check_run(&c, app, key);
-		check_hosts(&c, app, key);
+		if (app->tcp)
+			check_tcp(&c, app, key);
+		else
+			check_hosts(&c, app, key);
 		check_routes(&c, app, key);
 		check_data(&c, app, key);
 	}
+	check_addresses(&c, apps);
 	check_totals(&c, root, apps);
 	map_free(&c.routes);
 	map_free(&c.data);

@@ -15,6 +15,7 @@
 static void app_free(struct conf_app *a)
 {
 	free(a->name);
+	free(a->tcp);
 	list_free_texts(&a->hosts);
 	list_free_texts(&a->paths);
 	free(a->run);

@@ -32,6 +32,7 @@ enum conf_mixed { CONF_MIXED_OK, CONF_MIXED_NEVER };
 
 struct conf_app {
 	char *name; /* [a-z0-9][a-z0-9-]{0,62} */
+	char *tcp;  /* its own address for users, who speak to it whatever they like; NULL: HTTP, by hosts and paths */
 	struct conf_text_list hosts; /* lower case; default ["*"] when it is the only app */
 	struct conf_text_list paths; /* default ["/"] */
 

@@ -77,6 +77,11 @@ const struct schema_row schema_rows[] = {
 	ROW(APP(paths), "path", LIST, 1, 100, "/", .check = text_route_path, .example = "/api",
 	    .doc = "Path prefixes that it answers; whole segments (/api takes /api/x and not /apix). The "
 		   "longest wins."),
+	ROW(APP(tcp), "tcp", TEXT, 1, 80, NULL, .check = text_listen, .example = "0.0.0.0:6379",
+	    .doc = "Instead of hosts and path: users reach it at this address of its own, and what they speak is passed on as it "
+		   "is. What is said here of requests holds for its connections: they are balanced, limited, held and tried "
+		   "elsewhere like those; what cannot be served is reset. In a change, new connections go to the new release and "
+		   "old ones live until drain is over. Its health is that a connection opens."),
 	ROW(APP(run), "run", TEXT, 1, 32768, NULL, .check = text_command,
 	    .example = "gunicorn --bind unix:$UPSTATE_SOCKET app:app",
 	    .doc = "The command that runs one instance, for /bin/sh, in the directory of the release; upstate files . serves "
@@ -130,7 +135,8 @@ const struct schema_row schema_rows[] = {
 	ROW(APP(hold_bytes), "hold.bytes", BYTES, 0, 64 * GIB, "64MiB",
 	    .doc = "How much memory the waiting may take."),
 	ROW(APP(target_limit), "limit", INT, 0, 1000000, "128",
-	    .doc = "Requests at once to each target; more wait, and can still go to another. 0: no limit."),
+	    .doc = "Requests at once to each target; more wait, and can still go to another. 0: no limit. For an app "
+		   "with tcp the default is 1024."),
 	ROW(APP(body_max), "body", BYTES, 0, 1ull << 50, "0",
 	    .doc = "Size of a request's body; more is answered with 413. 0: no limit."),
 	ROW(SCHEMA_APP, "timeouts", SECTION, 0, 0, NULL, .doc = "How long the router waits for a target."),
@@ -141,7 +147,7 @@ const struct schema_row schema_rows[] = {
 	ROW(APP(body_ms), "timeouts.body", MS, 100, DAY, "60s",
 	    .doc = "Between two pieces of a body, either way."),
 	ROW(APP(tunnel_ms), "timeouts.tunnel", MS, 0, 7 * DAY, "0",
-	    .doc = "Silence in both directions of an upgraded connection (WebSocket); 0: no limit."),
+	    .doc = "Silence in both directions of an upgraded connection (WebSocket) or one of tcp; 0: no limit."),
 	ROW(APP(retry_unread), "retry_unread", BOOL, 0, 1, "true",
 	    .doc = "Send a request to another target, whatever its method, when the unix socket proves that the "
 		   "first did not read it."),

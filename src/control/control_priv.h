@@ -7,7 +7,7 @@
 #include "ship/ship.h"
 #include "tell/tell.h"
 
-#define CONTROL_LISTENERS_MAX 128 /* of the old and the new configuration together */
+#define CONTROL_LISTENERS_MAX 256 /* of the old and the new configuration together */
 
 enum control_listener_state { LISTENER_ASKED, LISTENER_HELD, LISTENER_FAILED };
 

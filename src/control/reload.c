@@ -67,6 +67,10 @@ static int want_all(struct control *c, const struct conf *conf, struct err *e)
 		if (!want_listener(c, LISTEN_USERS, conf->listen.items[i], (uint32_t)-1))
 			return err_set(e, ERR_LIMIT, "more than %d addresses to listen on",
 				       CONTROL_LISTENERS_MAX);
+	for (uint32_t i = 0; i < conf->app_count; i++)
+		if (conf->apps[i].tcp && !want_listener(c, LISTEN_USERS, conf->apps[i].tcp, (uint32_t)-1))
+			return err_set(e, ERR_LIMIT, "more than %d addresses to listen on",
+				       CONTROL_LISTENERS_MAX);
 	return 0;
 }
 

@@ -52,6 +52,10 @@ void answer_own(struct exchange *x, uint16_t status, const char *why, bool close
 	/* The rest of the body is not waited for; without one, the connection can go on. */
 	bool unread = x->framing != HTTP1_BODY_NONE && !(x->ask.ended && !x->ask.piece);
 
+	if (x->tcp) {
+		tcp_refuse(x, status);
+		return;
+	}
 	x->status = status;
 	x->end = ACCESS_OWN;
 	x->keep = x->keep && !close && !unread;

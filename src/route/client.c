@@ -136,6 +136,10 @@ void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer
 	shm_add(&t->n->clients, 1);
 	atomic_fetch_add(&t->r->clients, 1);
 	client_begin(c);
+	if (l->conf->app != UINT32_MAX) {
+		tcp_begin(c, t->apps[l->conf->app]);
+		return;
+	}
 	if (l->conf->net_count && table_proxied(t->table, l->conf, c->addr)) {
 		c->state = CLIENT_PROXY;
 		loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.header_ms);

@@ -69,7 +69,7 @@ static struct text string_text(const char *s)
 static void log_access(struct exchange *x, uint64_t us)
 {
 	struct thread *t = x->t;
-	struct text text[] = {slice_text(x, x->method),
+	struct text text[] = {x->tcp ? string_text("TCP") : slice_text(x, x->method),
 			      slice_text(x, x->host),
 			      slice_text(x, x->path),
 			      string_text(x->app ? x->app->shared->name : ""),

@@ -170,9 +170,11 @@ static void rewind_ask(struct exchange *x)
 {
 	struct out *o = &x->ask.out;
 
-	o->v[0] = (struct iovec){x->req->data, x->req->len};
-	o->at = 0;
-	o->n = MAX(o->n, 1);
+	if (x->req) {
+		o->v[0] = (struct iovec){x->req->data, x->req->len};
+		o->at = 0;
+		o->n = MAX(o->n, 1);
+	}
 	x->ask.sent = 0;
 	x->ask.writes = 0;
 	x->ask.over = false;
@@ -200,7 +202,7 @@ void exchange_broke(struct exchange *x, int error)
 	struct retry_facts f = {.is_unix = g->kind == TARGET_UNIX,
 				.unread_counts = x->app->conf.retry_unread,
 				.safe_method = x->safe,
-				.replayable = x->ask.sent <= x->req->len,
+				.replayable = !x->req || x->ask.sent <= x->req->len,
 				.answer_begun = x->answer_begun,
 				.written = x->ask.sent,
 				.writes = x->ask.writes,
@@ -278,7 +280,7 @@ enum client_after exchange_after_cut(const struct exchange *x)
 	bool by_close = x->old_client && (x->reply.framing == HTTP1_BODY_CHUNKED ||
 					  x->reply.framing == HTTP1_BODY_CLOSE);
 
-	return by_close ? AFTER_RESET : AFTER_CLOSE;
+	return by_close || x->tcp ? AFTER_RESET : AFTER_CLOSE;
 }
 
 void exchange_finish(struct exchange *x, enum client_after after)
@@ -382,7 +384,8 @@ void exchange_run(struct exchange *x)
 	}
 	switch (x->state) {
 	case X_WAIT:
-		if (x->client->conn.half_closed)
+		/* Who has said all may still want to hear. */
+		if (x->client->conn.half_closed && !x->tcp)
 			exchange_client_left(x);
 		return;
 	case X_CONNECT:

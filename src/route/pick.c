@@ -115,6 +115,10 @@ void exchange_send(struct exchange *x)
 	x->tries += x->tries < UINT8_MAX;
 	x->sent_us = clock_us();
 	shm_add(&x->target->n->requests, 1);
+	if (x->tcp) {
+		tcp_connected(x);
+		return;
+	}
 	exchange_timer(x, x->app->conf.response_ms);
 	exchange_run(x);
 }

@@ -83,7 +83,7 @@ int proxied_send(struct exchange *x)
 	memcpy(ends.from, c->addr, sizeof(ends.from));
 	note_own_end(c, &ends);
 	len = proxy_format((enum proxy_version)x->app->conf.proxy, &ends, text);
-	/* A new socket takes it whole. In one packet with the request that follows at once. */
-	n = send(x->up->conn.io.fd, text, len, MSG_NOSIGNAL | MSG_MORE);
+	/* A new socket takes it whole. In one packet with the request, which follows at once. */
+	n = send(x->up->conn.io.fd, text, len, MSG_NOSIGNAL | (x->tcp ? 0 : MSG_MORE));
 	return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
 }

@@ -14,7 +14,15 @@ static void bad_answer(struct exchange *x, const char *why)
 	answer_own(x, 502, why, false);
 }
 
-static void start_tunnel(struct exchange *x)
+void exchange_answered_by(struct exchange *x)
+{
+	memcpy(x->answer_target, x->target->name, sizeof(x->answer_target));
+	x->answer_release = x->target->release;
+	x->answer_n = x->target->n;
+	hold_answered(&x->app->hold);
+}
+
+void tunnel_start(struct exchange *x)
 {
 	struct upstream *u = x->up;
 
@@ -74,12 +82,9 @@ static void start_reply(struct exchange *x, const struct http1_head *h)
 	u->conn.in->at += h->head_len;
 	u->conn.in->len -= h->head_len;
 	out_set_head(&x->reply.out, x->ans->data, x->ans->len);
-	memcpy(x->answer_target, x->target->name, sizeof(x->answer_target));
-	x->answer_release = x->target->release;
-	x->answer_n = x->target->n;
-	hold_answered(&x->app->hold);
+	exchange_answered_by(x);
 	if (h->framing == HTTP1_TUNNEL) {
-		start_tunnel(x);
+		tunnel_start(x);
 		return;
 	}
 	x->state = X_REPLY;
@@ -245,28 +250,34 @@ void reply_run(struct exchange *x)
 		exchange_timer(x, x->app->conf.body_ms);
 }
 
-/* One direction of a tunnel. False: it broke. */
-static bool tunnel_pump(struct exchange *x, struct stream *s)
+/* One direction of a tunnel. An idle one holds no buffer: it may be one of thousands. */
+static enum stream_result tunnel_pump(struct exchange *x, struct stream *s)
 {
 	enum stream_result r;
 
 	if (s->over)
-		return true;
+		return STREAM_OVER;
 	r = stream_pump(s);
 	if (r == STREAM_AGAIN)
 		client_again(x->client);
-	if (r > STREAM_OVER)
-		return false;
 	if (r == STREAM_OVER && conn_shut(s->to) < 0)
-		return false;
-	return true;
+		return STREAM_TO_BROKE;
+	if (r == STREAM_WAIT_FROM && s->from->in && !s->from->in->len)
+		buffer_put(x->t, &s->from->in);
+	return r;
 }
 
 void tunnel_run(struct exchange *x)
 {
+	enum stream_result back = tunnel_pump(x, &x->reply);
+	enum stream_result forth = back > STREAM_OVER ? STREAM_WAIT_FROM : tunnel_pump(x, &x->ask);
+
 	x->end = ACCESS_UPGRADED;
-	if (!tunnel_pump(x, &x->reply) || !tunnel_pump(x, &x->ask) ||
-	    (x->reply.over && x->ask.over)) {
+	if (x->tcp && (back > STREAM_OVER || forth > STREAM_OVER)) {
+		tcp_broke(x, back == STREAM_FROM_BROKE || forth == STREAM_TO_BROKE);
+		return;
+	}
+	if (back > STREAM_OVER || forth > STREAM_OVER || (x->reply.over && x->ask.over)) {
 		exchange_finish(x, AFTER_CLOSE);
 		return;
 	}

@@ -349,6 +349,7 @@ struct exchange {
 	uint64_t start_us, wait_us, wait_since_us, sent_us, target_us, came_ms, until_ms;
 	uint64_t wait_bytes;
 	/* the request */
+	bool tcp; /* it is a connection of a TCP app, and has no head: tcp.c */
 	bool is_head, safe, upgrade, expects, te_trailers, old_client, keep;
 	enum http1_framing framing;
 	uint64_t length;
@@ -397,9 +398,17 @@ void wait_freed(struct app *app); /* a place at a target became free */
 void wait_look(struct app *app); /* let go on whom it is now possible for */
 void wait_refresh(struct app *app);
 
+/* tcp.c */
+void tcp_begin(struct client *c, struct app *app);
+void tcp_connected(struct exchange *x);
+void tcp_refuse(struct exchange *x, uint16_t status); /* what an answer would have had */
+void tcp_broke(struct exchange *x, bool target);
+
 /* reply.c: from the target's answer head on */
 void reply_head(struct exchange *x); /* reads it; then goes on */
 void reply_run(struct exchange *x);
+void exchange_answered_by(struct exchange *x); /* its target, as it is now */
+void tunnel_start(struct exchange *x);
 void tunnel_run(struct exchange *x);
 
 /* answer.c: our own. `close`: the framing is in doubt, or the rest of the request is unread. */

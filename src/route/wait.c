@@ -67,7 +67,7 @@ void wait_enter(struct exchange *x)
 	uint32_t others;
 	uint64_t bytes;
 
-	x->wait_bytes = x->req->len + (in ? in->len : 0);
+	x->wait_bytes = (x->req ? x->req->len : 0) + (in ? in->len : 0);
 	others = atomic_fetch_add(&app->shared->waiting, 1);
 	bytes = atomic_fetch_add(&app->shared->waiting_bytes, x->wait_bytes);
 	v = hold_admit(&app->hold, &app->limits, others, bytes, x->wait_bytes, x->came_ms,

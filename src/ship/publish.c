@@ -252,7 +252,7 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 	CLEANUP_FREE struct table_in_target *in_targets = util_alloc(targets * sizeof(*in_targets));
 	CLEANUP_FREE char(*names)[MSG_NAME] = util_alloc(targets * MSG_NAME);
 	CLEANUP_FREE struct table_net *nets = util_alloc(count_nets(c) * sizeof(*nets));
-	CLEANUP_FREE struct table_in_listener *in_listeners = util_alloc(c->listen.len * sizeof(*in_listeners));
+	CLEANUP_FREE struct table_in_listener *in_listeners = util_alloc((c->listen.len + apps) * sizeof(*in_listeners));
 
 	in.trusted_count = parse_nets(&c->trusted_proxies, nets);
 	in.listener_count = listeners(c, in_listeners, nets + in.trusted_count);
@@ -269,6 +269,9 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 		app_values(a, &x->v);
 		x->target_count = app_targets(a, &in_targets[at], &names[at]);
 		at += x->target_count;
+		if (a->conf->tcp)
+			in_listeners[in.listener_count++] = (struct table_in_listener){
+				.id = msg_listen_id(LISTEN_USERS, a->conf->tcp), .app = in.app_count};
 		in.app_count++;
 	}
 	in.apps = in_apps;

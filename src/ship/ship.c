@@ -173,7 +173,7 @@ static bool differs(const struct conf_app *x, const struct conf_app *y)
 
 	if (!x || !y || lists_differ(&x->hosts, &y->hosts) || lists_differ(&x->paths, &y->paths) ||
 	    lists_differ(&x->env, &y->env) || lists_differ(&x->targets, &y->targets) ||
-	    texts_differ(x->run, y->run) || texts_differ(x->data, y->data) ||
+	    texts_differ(x->tcp, y->tcp) || texts_differ(x->run, y->run) || texts_differ(x->data, y->data) ||
 	    texts_differ(x->stop, y->stop) || texts_differ(x->health_path, y->health_path))
 		return true;
 	memcpy(&rest[0], x, sizeof(*x));
@@ -182,7 +182,7 @@ static bool differs(const struct conf_app *x, const struct conf_app *y)
 		struct conf_app *r = &rest[i];
 
 		r->hosts = r->paths = r->env = r->targets = (struct conf_text_list){0};
-		r->name = r->run = r->data = r->stop = r->health_path = NULL;
+		r->name = r->tcp = r->run = r->data = r->stop = r->health_path = NULL;
 	}
 	return memcmp(&rest[0], &rest[1], sizeof(rest[0])) != 0;
 }

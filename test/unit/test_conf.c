@@ -207,6 +207,32 @@ static void listeners_say_from_whom_a_proxy_header_comes(void **state UNUSED)
 		"f:1:11: error: listen: 'proxy' stands beside an address; expected 'http: ADDRESS:PORT' too\n");
 }
 
+static void an_app_may_have_an_address_of_its_own(void **state UNUSED)
+{
+	struct conf *c = parse("apps: {db: {tcp: '0.0.0.0:6379', targets: [127.0.0.1:1], proxy: v2}, "
+			       "web: {run: 'serve $PORT'}}\n");
+
+	assert_string_equal(conf_app(c, "db")->tcp, "0.0.0.0:6379");
+	assert_int_equal(conf_app(c, "db")->hosts.len, 0);
+	assert_int_equal(conf_app(c, "db")->target_limit, 1024);
+	assert_int_equal(conf_app(c, "db")->proxy, 2);
+	/* The only one of HTTP needs no hosts. */
+	assert_string_equal(conf_app(c, "web")->hosts.items[0], "*");
+	assert_int_equal(conf_app(c, "web")->target_limit, 128);
+	conf_free(c);
+	refused("apps:\n  db: {tcp: '0.0.0.0:1', run: 'x $PORT', hosts: [a], health: {path: /}}\n",
+		"f:2:42: error: app 'db' has 'tcp', so 'hosts' means nothing: nobody reads what its users say\n"
+		"f:2:63: error: app 'db' has 'tcp': its health is that a connection opens, without a path\n");
+	refused("apps:\n  a: {tcp: '0.0.0.0:1', run: 'x $PORT'}\n  b: {tcp: '0.0.0.0:1', run: 'x $PORT'}\n"
+		"  c: {tcp: '127.0.0.1:8080', run: 'x $PORT'}\n  d: {tcp: '127.0.0.1:8081', run: 'x $PORT'}\n",
+		"f:3:7: error: app 'b': 0.0.0.0:1 belongs to 'a' already; give one of them another\n"
+		"f:4:7: error: app 'c': 127.0.0.1:8080 belongs to 'listen' already; give one of them another\n"
+		"f:5:7: error: app 'd': 127.0.0.1:8081 belongs to 'admin' already; give one of them another\n");
+	refused("apps: {a: {tcp: 'host:1', run: 'x $PORT'}}\n",
+		"f:1:17: error: tcp: 'host:1': an address to listen on is given in numbers, like 127.0.0.1:8080, "
+		"0.0.0.0:8080 or [::]:8080\n");
+}
+
 static void everything_can_be_said_of_an_app(void **state UNUSED)
 {
 	struct conf *c = parse(everything);
@@ -691,6 +717,7 @@ int main(void)
 	    cmocka_unit_test(an_app_has_the_defaults_of_a_careful_operator),
 	    cmocka_unit_test(everything_can_be_said),
 	    cmocka_unit_test(listeners_say_from_whom_a_proxy_header_comes),
+	    cmocka_unit_test(an_app_may_have_an_address_of_its_own),
 	    cmocka_unit_test(everything_can_be_said_of_an_app),
 	    cmocka_unit_test(the_example_is_right),
 	    cmocka_unit_test(durations_and_sizes_are_read_with_their_units),

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Connections of TCP apps. One is an exchange that has no head: it waits, is given a target and is tried
+ * elsewhere by the same rules as a request, and is a tunnel as soon as it is connected. Not a byte of
+ * it is read before that, so whatever went wrong until then, another target may have it.
+ *
+ * Where a request gets an answer of ours, a connection is reset: there is nothing that both sides
+ * would understand.
+ */
+#include "route/route_priv.h"
+
+#define TCP_STATUS 200 /* of one that was carried, in the numbers */
+
+void tcp_begin(struct client *c, struct app *app)
+{
+	struct exchange *x;
+
+	c->first_us = clock_us();
+	x = exchange_new(c);
+	if (!x)
+		return;
+	x->tcp = true;
+	x->app = app;
+	app->refs++;
+	shm_add(&app->n->requests, 1);
+	shm_add(&app->n->inflight, 1);
+	stream_start(&x->ask, &c->conn, NULL, HTTP1_TUNNEL, 0, false);
+	exchange_route(x);
+}
+
+void tcp_connected(struct exchange *x)
+{
+	x->status = TCP_STATUS;
+	x->target_us = clock_us() - x->start_us - x->wait_us;
+	exchange_answered_by(x);
+	tunnel_start(x);
+}
+
+void tcp_refuse(struct exchange *x, uint16_t status)
+{
+	x->status = status;
+	x->end = ACCESS_OWN;
+	count_own(x, status);
+	exchange_finish(x, AFTER_RESET);
+}
+
+/* One side of the tunnel broke: the other one must not take what it got for the whole. */
+void tcp_broke(struct exchange *x, bool target)
+{
+	struct linger at_once = {.l_onoff = 1};
+
+	if (target) {
+		shm_add(&x->app->n->failed_cut, 1);
+		shm_add(&x->target->n->failed_cut, 1);
+		x->end = ACCESS_CUT;
+	} else {
+		shm_add(&x->app->n->client_left, 1);
+		shm_add(&x->target->n->client_left, 1);
+		x->end = ACCESS_CLIENT_LEFT;
+		setsockopt(x->up->conn.io.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	}
+	exchange_finish(x, AFTER_RESET);
+}
