@@ -272,11 +272,11 @@ void tunnel_run(struct exchange *x)
 	enum stream_result back = tunnel_pump(x, &x->reply);
 	enum stream_result forth = back > STREAM_OVER ? STREAM_WAIT_FROM : tunnel_pump(x, &x->ask);
 
-	x->end = ACCESS_UPGRADED;
 	if (x->tcp && (back > STREAM_OVER || forth > STREAM_OVER)) {
 		tcp_broke(x, back == STREAM_FROM_BROKE || forth == STREAM_TO_BROKE);
 		return;
 	}
+	x->end = ACCESS_UPGRADED;
 	if (back > STREAM_OVER || forth > STREAM_OVER || (x->reply.over && x->ask.over)) {
 		exchange_finish(x, AFTER_CLOSE);
 		return;

@@ -44,11 +44,36 @@ void tcp_refuse(struct exchange *x, uint16_t status)
 	exchange_finish(x, AFTER_RESET);
 }
 
-/* One side of the tunnel broke: the other one must not take what it got for the whole. */
+/* Back to where no target had it. */
+static void undo_tunnel(struct exchange *x)
+{
+	shm_sub(&x->app->n->tunnels, 1);
+	shm_sub(&x->target->n->tunnels, 1);
+	shm_add(&x->app->n->inflight, 1);
+	x->app->inside++;
+	x->upgraded = false;
+	x->status = 0;
+	x->answer_target[0] = '\0';
+	x->answer_n = NULL;
+	x->answer_release = 0;
+	x->state = X_CONNECT;
+}
+
+/* One side of the tunnel broke (errno): the other one must not take what it got for the whole. But a target
+ * that resets a connection on which nothing was said was killed while that stood in its backlog:
+ * another one gets it. */
 void tcp_broke(struct exchange *x, bool target)
 {
+	bool untouched = !x->reply.bytes && !x->ask.bytes && !x->reply.piece && !x->ask.piece;
 	struct linger at_once = {.l_onoff = 1};
+	int error = errno;
 
+	if (target && untouched && error == ECONNRESET) {
+		undo_tunnel(x);
+		exchange_note_refused(x, error);
+		exchange_broke(x, error);
+		return;
+	}
 	if (target) {
 		shm_add(&x->app->n->failed_cut, 1);
 		shm_add(&x->target->n->failed_cut, 1);

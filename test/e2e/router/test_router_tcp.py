@@ -116,6 +116,27 @@ def test_a_target_that_refuses_is_passed_over(router, echoes):
     assert r.n("a")["failed_502"] == 0
 
 
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_target_that_dies_with_a_connection_in_its_backlog_has_cost_nothing(router, echoes, tcp):
+    dying, good = echoes("dying", tcp, listen=False), echoes("good", tcp)
+    silent = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX)  # takes connections and never accepts
+    if tcp:
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    silent.bind(("127.0.0.1", dying.port) if tcp else dying.path)
+    silent.listen(16)
+    r = router(app(dying, good, use={1: "use=probe"}))
+    r.until("a/0", "state", 1)
+    r.until("a/1", "state", 1)
+    c = r.connect()
+    r.until("a", "tunnels", 1)
+    r.table(app(dying, good))
+    silent.close()
+    assert line(c) == "good"
+    n = r.n("a")
+    assert (n["tunnels"], n["retried_unsent"], n["failed_cut"], n["inflight"]) == (1, 1, 0, 0)
+    assert r.n("a/0")["tunnels"] == 0
+
+
 def test_connections_are_held_by_order_and_go_on(router, echoes):
     t = echoes("one")
     r = router(app(t, more="hold=1"))
