@@ -58,7 +58,9 @@ const struct verbs_row verbs_rows[] = {
 	 "Meant as 'run: upstate files .'. Listens on $UPSTATE_SOCKET, or on 127.0.0.1 at $PORT when that is set. GET and "
 	 "HEAD; index.html for a directory, 404.html for what is not there. NAME.br and NAME.gz beside NAME are sent to who "
 	 "takes them. Tags come from the content and hold over releases; ranges are served. A file with a hash in its name "
-	 "(app.3f2a1b9c.js) is cached for ever. Names that begin with a dot are not served, but for /.well-known/.", NULL},
+	 "(app.3f2a1b9c.js) is cached for ever. Names that begin with a dot are not served, but for /.well-known/. At most "
+	 "4096 connections and 512 open files at once; a file whose hash takes over a second is sent without its tag until it is "
+	 "known.", NULL},
 	{"limits", "", 0, 0, O(JSON), verb_limits, "every bound in the program, its use, how often it overflowed", NULL, NULL},
 	{"completion", "bash", 1, 1, 0, verb_completion, "print completion for a shell",
 	 "Try: eval \"$(upstate completion bash)\"", NULL},

@@ -85,6 +85,8 @@ void listener_add(struct thread *t, uint64_t id, int fd)
 	/* Accepted sockets inherit it: no call for each of them. Fails on unix sockets, which do
 	 * not need it. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	/* A tunnel may have no limit of time: that its client is gone for good must be found out. */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	l->t = t;
 	l->id = id;
 	l->fd = fd;

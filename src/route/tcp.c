@@ -4,6 +4,10 @@
  * elsewhere by the same rules as a request, and is a tunnel as soon as it is connected. Not a byte of
  * it is read before that, so whatever went wrong until then, another target may have it.
  *
+ * The bytes are read and written like those of a tunnel. splice() was measured in a relay of nothing else:
+ * 12 % less CPU for long streams through a pipe of 64 KiB; for that each connection would have two pipes,
+ * and each short message twice the calls.
+ *
  * Where a request gets an answer of ours, a connection is reset: there is nothing that both sides
  * would understand.
  */

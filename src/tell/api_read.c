@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "wire/proxy.h"
 #include "wire/ring.h"
 
 #define LOG_TAIL_BYTES (1u << 20)
@@ -347,7 +348,7 @@ void tell_limits(struct call *c, json_t *body UNUSED)
 	struct ship *s = c->t->ship;
 	json_t *list = json_array();
 	uint64_t clients = 0, refused = 0, failed = 0, dropped = 0, memory = 0, calls = 0,
-		 calls_refused = 0;
+		 calls_refused = 0, unproxied = 0;
 	struct ship_app *a;
 	struct rlimit files;
 	struct state_usage usage;
@@ -359,6 +360,7 @@ void tell_limits(struct call *c, json_t *body UNUSED)
 		clients += shm_get(&x->clients);
 		refused += shm_get(&x->clients_refused);
 		failed += shm_get(&x->accept_failed);
+		unproxied += shm_get(&x->proxy_refused);
 		dropped += shm_get(&x->log_dropped);
 		memory += shm_get(&x->no_memory);
 	}
@@ -371,6 +373,8 @@ void tell_limits(struct call *c, json_t *body UNUSED)
 	limit(list, "clients", "connections of users", s->conf->clients, clients, refused);
 	getrlimit(RLIMIT_NOFILE, &files);
 	limit(list, "descriptors", "of the router (used: clients alone)", files.rlim_cur, clients, failed);
+	limit(list, "listen.proxy", "bytes of a PROXY header (overflowed: connections without a right one in time)",
+	      PROXY_MAX, 0, unproxied);
 	limit(list, "memory", "requests failed for want of it", 0, 0, memory);
 	limit(list, "log.ring", "bytes of records on their way to the log, each thread", RING_BYTES, 0,
 	      dropped);
