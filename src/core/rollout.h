@@ -119,7 +119,7 @@ struct rollout {
 	struct rollout_version from, to;
 	uint64_t change; /* number of the change in hand; 0 when idle */
 	uint64_t until_ms; /* BAKE: its end; FINISH: waits no longer for what was held */
-	bool seen_waiting; /* as the units' seen: requests wait in the app's waiting room */
+	bool seen_waiting; /* as the units' seen: requests that were held are owed an answer */
 	char reason[200]; /* why it is undone */
 	uint32_t unit_count;
 	struct rollout_unit units[ROLLOUT_UNITS_MAX];

@@ -154,6 +154,7 @@ static void forget_the_unseen(struct thread *t, struct map *old_apps, struct map
 		/* Clients that are slow to take an answer of ours are all that is left. The slot may
 		 * get another owner before they are done. */
 		atomic_store_explicit(&app->n->inflight, 0, memory_order_relaxed);
+		atomic_store_explicit(&app->n->held_now, 0, memory_order_relaxed);
 		app->n = &t->nowhere;
 		app_unref(app);
 	}

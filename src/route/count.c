@@ -123,6 +123,8 @@ void count_end(struct exchange *x)
 		struct shm_counts *n = x->app->n;
 
 		if (x->waited) {
+			if (!x->upgraded)
+				shm_sub(&n->held_now, 1);
 			shm_add(&n->held_ms, x->wait_us / 1000);
 			if (x->wait_us > SLOW_WAIT_US)
 				shm_add(&n->slowed, 1);

@@ -29,6 +29,8 @@ void tunnel_start(struct exchange *x)
 	x->state = X_TUNNEL;
 	x->upgraded = true;
 	x->keep = false;
+	if (x->waited)
+		shm_sub(&x->app->n->held_now, 1);
 	x->app->inside--; /* it may go on for days, and nobody waits for its end */
 	shm_add(&x->app->n->upgraded, 1);
 	shm_add(&x->target->n->upgraded, 1);

@@ -51,6 +51,7 @@ static uint64_t bury_slot(struct shm *shm, uint32_t slot)
 		lost += inside;
 		atomic_store(&n->inflight, 0);
 		atomic_store(&n->waiting, 0);
+		atomic_store(&n->held_now, 0);
 		atomic_store(&n->waiting_bytes, 0);
 		atomic_store(&n->tunnels, 0);
 	}

@@ -54,6 +54,8 @@ static void undo_tunnel(struct exchange *x)
 	shm_sub(&x->app->n->tunnels, 1);
 	shm_sub(&x->target->n->tunnels, 1);
 	shm_add(&x->app->n->inflight, 1);
+	if (x->waited)
+		shm_add(&x->app->n->held_now, 1);
 	x->app->inside++;
 	x->upgraded = false;
 	x->status = 0;

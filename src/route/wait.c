@@ -73,8 +73,10 @@ void wait_enter(struct exchange *x)
 	v = hold_admit(&app->hold, &app->limits, others, bytes, x->wait_bytes, x->came_ms,
 		       x->t->loop.now_ms, &x->until_ms);
 	if (v == HOLD_WAIT) {
-		if (!x->waited)
+		if (!x->waited) {
 			shm_add(&app->n->held, 1);
+			shm_add(&app->n->held_now, 1);
+		}
 		x->waited = true;
 		queue(x);
 		look_soon(app);

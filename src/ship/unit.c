@@ -67,7 +67,7 @@ void ship_units_look(struct ship_app *a)
 	struct shm_sum app;
 
 	shm_sum_slot(s->shm, a->shm_slot, &app);
-	a->rollout.seen_waiting = app.waiting > 0;
+	a->rollout.seen_waiting = app.held_now > 0;
 
 	for (uint32_t i = 0; i < a->rollout.unit_count; i++) {
 		struct rollout_unit *u = &a->rollout.units[i];

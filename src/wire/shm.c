@@ -72,6 +72,7 @@ void shm_sum_slot(struct shm *shm, uint32_t slot, struct shm_sum *ret)
 		ret->inflight += shm_get(&c->inflight);
 		ret->waiting += shm_get(&c->waiting);
 		ret->waiting_bytes += shm_get(&c->waiting_bytes);
+		ret->held_now += shm_get(&c->held_now);
 		ret->tunnels += shm_get(&c->tunnels);
 		ret->longest_us = MAX(ret->longest_us, shm_get(&c->longest_us));
 		for (uint32_t i = 0; i < SHM_BUCKETS; i++)
@@ -96,6 +97,7 @@ void shm_sum_plus(struct shm_sum *a, const struct shm_sum *b)
 	a->inflight += b->inflight;
 	a->waiting += b->waiting;
 	a->waiting_bytes += b->waiting_bytes;
+	a->held_now += b->held_now;
 	a->tunnels += b->tunnels;
 	a->longest_us = MAX(a->longest_us, b->longest_us);
 	for (uint32_t i = 0; i < SHM_BUCKETS; i++)

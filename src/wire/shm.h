@@ -67,6 +67,7 @@ struct shm_counts {
 	_Atomic uint64_t inflight; /* now inside (gauge): an answer is still owed */
 	_Atomic uint64_t waiting;  /* now in the waiting room (gauge) */
 	_Atomic uint64_t waiting_bytes;
+	_Atomic uint64_t held_now; /* that waited, and are still owed an answer (gauge) */
 	_Atomic uint64_t tunnels; /* now open (gauge) */
 	_Atomic uint64_t longest_us; /* since the controller last set it to 0 */
 	_Atomic uint64_t latency[SHM_BUCKETS];
@@ -161,7 +162,7 @@ struct shm_sum {
 #define X(name, what) uint64_t name;
 	COUNT_TABLE(X)
 #undef X
-	uint64_t inflight, waiting, waiting_bytes, tunnels, longest_us;
+	uint64_t inflight, waiting, waiting_bytes, held_now, tunnels, longest_us;
 	uint64_t latency[SHM_BUCKETS];
 };
 void shm_sum_slot(struct shm *shm, uint32_t slot, struct shm_sum *ret);

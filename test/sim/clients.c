@@ -73,6 +73,8 @@ void clients_finish(struct sim *s, uint32_t i, const char *how)
 	if (s->trace && strcmp(how, "answered") != 0)
 		sim_say(s, "request %u of app %u after %llu ms: %s", q->serial, q->app,
 			(unsigned long long)(s->now - q->came_ms), how);
+	s->router.app[q->app].held_now -= q->held;
+	q->held = false;
 	q->state = R_FREE;
 }
 

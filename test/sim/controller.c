@@ -81,7 +81,7 @@ static void see(struct sim *s, uint32_t app, struct rollout_unit *u)
 static bool look(struct sim *s, uint32_t app)
 {
 	struct controller *c = &s->ctl;
-	bool waiting = s->router.app[app].waiting > 0, news = waiting != c->app[app].r.seen_waiting;
+	bool waiting = s->router.app[app].held_now > 0, news = waiting != c->app[app].r.seen_waiting;
 
 	store_copy(&c->next, &c->app[app].r);
 	c->next.seen_waiting = waiting;

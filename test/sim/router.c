@@ -126,7 +126,7 @@ void router_died(struct sim *s)
 	for (uint32_t i = 0; i < s->request_top; i++)
 		if (s->request[i].state == R_INSIDE || s->request[i].state == R_WAITING ||
 		    s->request[i].attempt)
-			s->request[i].state = R_FREE; /* sent to it and unanswered: lost */
+			s->request[i].state = R_FREE, s->request[i].held = false; /* lost */
 }
 
 /* --- health --- */
@@ -325,6 +325,8 @@ static void wait(struct sim *s, uint32_t i)
 		sim_broken(s, "request %u may wait longer than is allowed", q->serial);
 	if (ra->hold.reason == HOLD_OUTAGE && q->until_ms > ra->hold.outage_since_ms + l.wait_ms)
 		sim_broken(s, "request %u waits longer than the outage allows", q->serial);
+	ra->held_now += !q->held;
+	q->held = true;
 	q->state = R_WAITING;
 	q->next = SIM_NONE;
 	if (ra->tail == SIM_NONE)

@@ -267,6 +267,7 @@ struct rt_app {
 	struct hold hold;
 	bool order;
 	uint32_t len, head, tail, waiting, inside, turn;
+	uint32_t held_now; /* that waited, and are still owed an answer */
 	uint64_t waiting_bytes;
 	struct rt_target t[SIM_TARGETS];
 };
@@ -284,7 +285,7 @@ struct request {
 	uint64_t came_ms, until_ms, target;
 	uint64_t tried[4];
 	uint32_t tried_len;
-	bool post, read;
+	bool post, read, held;
 };
 
 /* --- the run --- */
