@@ -8,7 +8,7 @@ packages_build="gcc libc6-dev meson ninja-build pkg-config libsqlite3-dev libssl
 libxml2-dev libcurl4-openssl-dev libseccomp-dev libcmocka-dev"
 packages_demo="python3 python3-flask gunicorn newsboat"
 packages_test="clang-14 python3-pytest python3-websockets python3-h11 curl git puma uwsgi-core uwsgi-plugin-python3 nginx-light
-nodejs sqlite3 libxml2-utils mandoc codespell shellcheck redis-server"
+nodejs sqlite3 libxml2-utils mandoc codespell shellcheck redis-server python3-prometheus-client"
 packages_full="libclang-rt-14-dev llvm-14 valgrind cppcheck clang-tidy-14 clang-format-14"
 packages_bench="haproxy nginx-light wrk procps"
 packages_fresh="debootstrap git"
@@ -33,6 +33,18 @@ need() { # installs those of the packages that are missing, and says which
 		exit 1
 	fi
 	rm -f "$log"
+}
+
+# promtool stands in a package of a server with a web page, 19 MB; what is wanted of it is one program.
+need_promtool() {
+	command -v promtool >/dev/null || [ -x build/tools/promtool ] || (
+		echo "unpacking promtool from Debian's prometheus"
+		mkdir -p build/tools
+		cd build/tools
+		apt-get download -q prometheus >promtool.log 2>&1 || { cat promtool.log; exit 1; }
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 ./usr/bin/promtool
+		rm -f prometheus_*.deb promtool.log
+	)
 }
 
 build() { # build FOLDER [meson options]: configures once, then builds
@@ -126,6 +138,7 @@ check) # within a minute: texts, banned calls, dependency rule, unit tests
 test) # what CI runs: both compilers, sanitizers, unit, simulator, corpora, end to end
 	# shellcheck disable=SC2086
 	need $packages_build $packages_demo $packages_test
+	need_promtool
 	build build --werror
 	CC=clang-14 build build-clang --werror
 	build build-asan --werror -Db_sanitize=address,undefined
@@ -159,6 +172,9 @@ full) # hours: fuzzers (10 minutes each), threads, leaks, more seeds, demo five 
 	build/test/sim/sim --seeds 300000
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider --ignore test/e2e/router --ignore test/e2e/keeper --ignore test/e2e/cli test/e2e --full
 	for _ in 1 2 3 4 5; do "$0" demo; done
+	;;
+tools) # build/tools: what tests need one program of, out of a large package
+	need_promtool
 	;;
 bench) # beside nginx and HAProxy, in one run; writes bench/RESULTS.md. bench NAME: only bench/NAME
 	# shellcheck disable=SC2086

@@ -44,6 +44,7 @@ static void count_answer(struct exchange *x, struct shm_counts *n, uint64_t us)
 	if (x->upgraded)
 		return;
 	shm_add(&n->latency[shm_bucket(us)], 1);
+	shm_add(&n->latency_us, us);
 	if (us > shm_get(&n->longest_us))
 		atomic_store_explicit(&n->longest_us, us, memory_order_relaxed);
 }

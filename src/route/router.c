@@ -49,11 +49,9 @@ static uint64_t bury_slot(struct shm *shm, uint32_t slot)
 		if (inside)
 			shm_add(&n->failed_lost, inside);
 		lost += inside;
-		atomic_store(&n->inflight, 0);
-		atomic_store(&n->waiting, 0);
-		atomic_store(&n->held_now, 0);
-		atomic_store(&n->waiting_bytes, 0);
-		atomic_store(&n->tunnels, 0);
+#define X(name, what) atomic_store(&n->name, 0);
+		GAUGE_TABLE(X)
+#undef X
 	}
 	return lost;
 }

@@ -35,6 +35,7 @@ void upstream_close(struct upstream *u)
 	else
 		list_del(&u->in_target);
 	conn_close(&u->conn);
+	shm_sub(&u->target->n->connections, 1);
 	if (!pool_put(&t->upstreams, u))
 		free(u);
 }
@@ -178,6 +179,7 @@ enum connect_result upstream_get(struct exchange *x, struct target *g, bool fres
 			return CONNECT_FAILED;
 		}
 		shm_add(&g->n->connects, 1);
+		shm_add(&g->n->connections, 1);
 	}
 	u->x = x;
 	x->up = u;

@@ -343,13 +343,21 @@ static void app_limits(struct ship_app *a, json_t *list)
 	}
 }
 
-void tell_limits(struct call *c, json_t *body UNUSED)
+/* What was counted since this controller began goes on from what the one before had counted. */
+#define KEPT(c, name, now) keep_count(&(c)->t->ship->shm->controller.name, (c)->t->kept.name + (now))
+
+static uint64_t keep_count(_Atomic uint64_t *where, uint64_t n)
+{
+	atomic_store(where, n);
+	return n;
+}
+
+json_t *tell_limits_json(struct call *c)
 {
 	struct ship *s = c->t->ship;
 	json_t *list = json_array();
 	uint64_t clients = 0, refused = 0, failed = 0, dropped = 0, memory = 0, calls = 0,
 		 calls_refused = 0, unproxied = 0;
-	struct ship_app *a;
 	struct rlimit files;
 	struct state_usage usage;
 	struct err e;
@@ -379,18 +387,30 @@ void tell_limits(struct call *c, json_t *body UNUSED)
 	limit(list, "log.ring", "bytes of records on their way to the log, each thread", RING_BYTES, 0,
 	      dropped);
 	limit(list, "api.connections", "connections to API and pages",
-	      (uint64_t)SERVER_CONNECTIONS_MAX * MAX(c->t->listener_count, 1u), calls, calls_refused);
+	      (uint64_t)SERVER_CONNECTIONS_MAX * MAX(c->t->listener_count, 1u), calls,
+	      KEPT(c, api_refused, calls_refused));
 	limit(list, "api.followers", "who follow a change", TELL_FOLLOWERS_MAX, c->t->follower_count, 0);
+	limit(list, "api.scrapes", "answers with all numbers at once", TELL_SCRAPES_MAX, c->t->scrape_count,
+	      shm_get(&s->shm->controller.scrapes_refused));
 	limit(list, "apps", "apps", CONF_APPS_MAX, s->by_name.len, 0);
 	limit(list, "slots", "apps and targets that are counted", SHM_SLOTS, s->slot_by_id.len, 0);
 	limit(list, "keeper.queue", "messages to the keeper that wait", MSG_QUEUE_MAX, s->keeper->queue_len,
 	      0);
 	if (state_usage(s->state, &usage, &e) == 0) {
 		limit(list, "state.devices", "statuses that are kept", STATE_DEVICES_MAX, usage.devices,
-		      usage.devices_refused);
+		      KEPT(c, devices_refused, usage.devices_refused));
 		limit(list, "state.keys", "values that are kept", STATE_KEYS_MAX, usage.keys,
-		      usage.keys_refused);
+		      KEPT(c, keys_refused, usage.keys_refused));
 	}
+	return list;
+}
+
+void tell_limits(struct call *c, json_t *body UNUSED)
+{
+	json_t *list = tell_limits_json(c);
+	struct ship *s = c->t->ship;
+	struct ship_app *a;
+
 	LIST_EACH (a, &s->apps, link)
 		if (a->conf)
 			app_limits(a, list);

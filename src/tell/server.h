@@ -40,6 +40,9 @@ struct server_request {
 	void (*on_data)(struct server_request *r, const char *data, size_t len);
 	void (*on_body)(struct server_request *r, const char *body, size_t len);
 	void (*on_gone)(struct server_request *r);
+	/* Of an answer that was begun: all that was written is out, write more (once a turn, so that a
+	 * long answer neither waits in memory nor keeps others waiting), or end it. */
+	void (*on_room)(struct server_request *r);
 };
 
 struct server_options {
@@ -83,6 +86,8 @@ void server_answer_file(struct server_request *r, const char *type, int fd);
 void server_begin(struct server_request *r, int status, const char *type);
 bool server_write(struct server_request *r, const void *data, size_t len);
 void server_end(struct server_request *r);
+/* Ends the connection: what was begun cannot be finished. */
+void server_cut(struct server_request *r);
 /* The header line of the request with this lower-case name; only while on_request runs. */
 struct http1_slice server_header(const struct server_request *r, const char *lower);
 /* Value of a query parameter, decoded into ret; false when it is not there. */

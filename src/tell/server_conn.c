@@ -329,6 +329,18 @@ static void conn_watch(struct server_conn *c)
 	}
 }
 
+/* The next piece of an answer that is made as the client takes it. */
+static void conn_more(struct server_conn *c)
+{
+	if (c->dead || !c->live || !c->answered || c->ended || !c->request.on_room || unsent(c))
+		return;
+	c->request.on_room(&c->request);
+	c->dead |= c->out.failed;
+	conn_flush(c);
+	if (!c->dead && !unsent(c))
+		loop_timer_set(c->server->loop, &c->kick, c->server->loop->now_ms + 1);
+}
+
 static void conn_run(struct server_conn *c)
 {
 	bool goes_on = !c->dead;
@@ -346,6 +358,7 @@ static void conn_run(struct server_conn *c)
 		conn_flush(c);
 		goes_on |= conn_answered(c);
 	}
+	conn_more(c);
 	c->running = false;
 	if (c->dead)
 		server_conn_destroy(c);

@@ -371,6 +371,14 @@ void server_end(struct server_request *r)
 	kick(c);
 }
 
+void server_cut(struct server_request *r)
+{
+	struct server_conn *c = conn_of(r);
+
+	c->dead = true;
+	kick(c);
+}
+
 /* --- errors of the protocol itself --- */
 
 static void add_error(struct buf *b, int status, const char *message)

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
+#include "tell/scrape.h"
 
 #define STATUS_DELAY_MS 50 /* a burst of changes is looked at once */
 
@@ -38,9 +39,11 @@ static const struct route routes[] = {
 	ROUTE("GET", "/v1/history/verify", tell_history_verify, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/releases/@", tell_release, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/objects/@", tell_object, .body = ROUTE_PLAIN),
+	ROUTE("GET", "/v1/numbers", tell_numbers, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/limits", tell_limits, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/verify", tell_verify, .body = ROUTE_PLAIN),
 	ROUTE("POST", "/v1/reload", tell_reload, .body = ROUTE_JSON),
+	ROUTE("GET", "/metrics", tell_metrics, .open = true),
 	ROUTE("GET", "/", tell_page, .open = true),
 	ROUTE("GET", "/feeds/@", tell_feed, .open = true),
 	ROUTE("GET", "/changes/@", tell_change_page, .open = true),
@@ -220,6 +223,7 @@ static void gone(struct server_request *r)
 	if (list_linked(&c->in_unapplied))
 		list_del(&c->in_unapplied);
 	json_decref(c->answer);
+	scrape_free(TAKE(c->scrape));
 	loop_timer_fini(c->t->ship->loop, &c->tail);
 	c->gone = true;
 	if (!c->pending)
@@ -405,6 +409,9 @@ int tell_create(const struct tell_options *o, struct tell **ret, struct err *e)
 
 	t->ship = o->ship;
 	t->options = *o;
+#define X(name, what) t->kept.name = shm_get(&o->ship->shm->controller.name);
+	CONTROLLER_COUNT_TABLE(X)
+#undef X
 	list_init(&t->followers);
 	list_init(&t->unapplied);
 	t->status_timer.on_time = look_at_status;

@@ -8,6 +8,7 @@
 
 #define TELL_LISTENERS_MAX 16
 #define TELL_FOLLOWERS_MAX 128
+#define TELL_SCRAPES_MAX 8 /* answers with all numbers that are being made */
 #define TELL_APPLIED_MS 2000 /* how long an order waits for the router */
 #define TELL_BODY_MAX (64u << 20) /* of a manifest; other bodies are small */
 
@@ -18,6 +19,15 @@ struct tell_listener {
 	struct tell *tell;
 };
 
+/* Counters of the controller that outlive it: a plain copy of struct shm_controller. */
+struct tell_kept {
+#define X(name, what) uint64_t name;
+	CONTROLLER_COUNT_TABLE(X)
+#undef X
+};
+
+struct scrape;
+
 struct tell {
 	struct ship *ship;
 	struct tell_options options;
@@ -27,7 +37,8 @@ struct tell {
 	char token[65];
 	struct list followers; /* struct call, by link */
 	struct list unapplied; /* struct call, by in_unapplied */
-	uint32_t follower_count;
+	uint32_t follower_count, scrape_count;
+	struct tell_kept kept; /* as an earlier controller left them */
 	struct loop_timer status_timer;
 	struct map device_marks; /* device id hash -> hash of the status that was stored last */
 	bool devices_stale; /* the configuration is another one: some may be no more */
@@ -46,6 +57,7 @@ struct call {
 	struct err failed;    /* of the intake; answered at the end of the body */
 	struct loop_timer tail; /* of a followed log, or of a chain that is verified in portions */
 	struct state_verify verify;
+	struct scrape *scrape; /* all numbers, told piece by piece */
 	int tail_fd;
 	struct loop_io child_io; /* output of a child that works for it: "STATUS\n", then JSON */
 	struct buf child_out;
@@ -100,7 +112,13 @@ void tell_release(struct call *c, json_t *body);
 void tell_object(struct call *c, json_t *body);
 void tell_logs(struct call *c, json_t *body);
 void tell_limits(struct call *c, json_t *body);
+/* Those of the whole, without the apps': an array as in docs/API.md. */
+json_t *tell_limits_json(struct call *c);
 void tell_verify(struct call *c, json_t *body);
+
+/* metrics.c, numbers.c: all numbers */
+void tell_metrics(struct call *c, json_t *body);
+void tell_numbers(struct call *c, json_t *body);
 
 /* status.c: what is good, bad, ugly or unknown, and why */
 struct tell_status_of {

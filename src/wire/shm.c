@@ -68,12 +68,9 @@ void shm_sum_slot(struct shm *shm, uint32_t slot, struct shm_sum *ret)
 
 #define X(name, what) ret->name += shm_get(&c->name);
 		COUNT_TABLE(X)
+		GAUGE_TABLE(X)
 #undef X
-		ret->inflight += shm_get(&c->inflight);
-		ret->waiting += shm_get(&c->waiting);
-		ret->waiting_bytes += shm_get(&c->waiting_bytes);
-		ret->held_now += shm_get(&c->held_now);
-		ret->tunnels += shm_get(&c->tunnels);
+		ret->latency_us += shm_get(&c->latency_us);
 		ret->longest_us = MAX(ret->longest_us, shm_get(&c->longest_us));
 		for (uint32_t i = 0; i < SHM_BUCKETS; i++)
 			ret->latency[i] += shm_get(&c->latency[i]);
@@ -85,6 +82,7 @@ void shm_sum_minus(struct shm_sum *a, const struct shm_sum *b)
 #define X(name, what) a->name -= b->name;
 	COUNT_TABLE(X)
 #undef X
+	a->latency_us -= b->latency_us;
 	for (uint32_t i = 0; i < SHM_BUCKETS; i++)
 		a->latency[i] -= b->latency[i];
 }
@@ -93,12 +91,9 @@ void shm_sum_plus(struct shm_sum *a, const struct shm_sum *b)
 {
 #define X(name, what) a->name += b->name;
 	COUNT_TABLE(X)
+	GAUGE_TABLE(X)
 #undef X
-	a->inflight += b->inflight;
-	a->waiting += b->waiting;
-	a->waiting_bytes += b->waiting_bytes;
-	a->held_now += b->held_now;
-	a->tunnels += b->tunnels;
+	a->latency_us += b->latency_us;
 	a->longest_us = MAX(a->longest_us, b->longest_us);
 	for (uint32_t i = 0; i < SHM_BUCKETS; i++)
 		a->latency[i] += b->latency[i];

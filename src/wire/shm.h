@@ -20,14 +20,16 @@
 #include "base/util.h"
 
 #define SHM_MAGIC 0x55505354u /* "UPST" */
-#define SHM_VERSION 1
+#define SHM_VERSION 2
 #define SHM_THREADS 64
 #define SHM_SLOTS 40000 /* apps and targets together */
 
 /* Counters of a slot. X(name, what it counts). Slots of apps and of targets have the same ones;
- * what cannot happen to one of them stays 0. */
+ * what cannot happen to one of them stays 0. Each row is exported as a metric by itself: how its name
+ * becomes the metric's stands in tell/metrics_names.c; one whose text ends with "(app)" or "(target)"
+ * only for those. */
 #define COUNT_TABLE(X)                                                                             \
-	X(requests, "requests taken from clients (app), tries sent to it (target)")                \
+	X(requests, "requests taken from clients for an app, tries sent to a target")              \
 	X(answered_1xx, "answers passed on, by class of status")                                   \
 	X(answered_2xx, "")                                                                        \
 	X(answered_3xx, "")                                                                        \
@@ -35,24 +37,24 @@
 	X(answered_5xx, "")                                                                        \
 	X(refused_4xx, "answered by Upstate itself: the request was at fault (app)")               \
 	X(failed_502, "answered by Upstate itself: the target broke, and no retry was right")      \
-	X(failed_503_full, "no place left in the waiting room")                                    \
-	X(failed_503_waited, "waited as long as was allowed")                                      \
+	X(failed_503_full, "no place left in the waiting room (app)")                              \
+	X(failed_503_waited, "waited as long as was allowed (app)")                                \
 	X(failed_504, "the target did not answer in time")                                         \
 	X(failed_cut, "answer had begun and could not be finished; or cut by the end of a drain")  \
 	X(failed_lost, "was inside a router that died")                                            \
 	X(client_left, "the client went away first")                                               \
-	X(held, "waited in the waiting room at all")                                               \
-	X(held_ms, "sum of the waits")                                                             \
-	X(slowed, "waited over 1 s")                                                               \
+	X(held, "waited in the waiting room at all (app)")                                         \
+	X(held_ms, "sum of the waits in the waiting room (app)")                                   \
+	X(slowed, "waited over 1 s (app)")                                                         \
 	X(retried_unsent, "sent to another target: nothing had been written")                      \
 	X(retried_unread, "sent to another target: the socket proved it unread")                   \
 	X(retried_safe, "sent to another target once: GET or HEAD without an answer")              \
-	X(connects, "connections opened to targets")                                               \
-	X(connect_failed, "that failed")                                                           \
-	X(reused, "requests on a connection that was there")                                       \
+	X(connects, "connections opened to it (target)")                                           \
+	X(connect_failed, "connections to it that failed (target)")                                \
+	X(reused, "requests on a connection that was there (target)")                              \
 	X(upgraded, "connections that became tunnels")                                             \
-	X(probes, "health probes sent")                                                            \
-	X(probes_failed, "that failed")                                                            \
+	X(probes, "health probes sent (target)")                                                   \
+	X(probes_failed, "health probes that failed (target)")                                     \
 	X(bytes_in, "body bytes from clients")                                                     \
 	X(bytes_out, "body bytes to clients")
 
@@ -60,16 +62,22 @@
  * a quarter of an octave from 32 microseconds on, so they reach to 9 hours. */
 #define SHM_BUCKETS 120
 
+/* What is there now, of a slot. X(name, what it is). A router begins with none of it. */
+#define GAUGE_TABLE(X)                                                                             \
+	X(inflight, "requests inside, to which an answer is still owed")                           \
+	X(waiting, "requests in the waiting room (app)")                                           \
+	X(waiting_bytes, "memory that the waiting requests take (app)")                            \
+	X(held_now, "requests that waited, to which an answer is still owed (app)")                 \
+	X(tunnels, "upgraded connections")                                                         \
+	X(connections, "connections to it, idle ones included (target)")
+
 struct shm_counts {
 #define X(name, what) _Atomic uint64_t name;
 	COUNT_TABLE(X)
+	GAUGE_TABLE(X)
 #undef X
-	_Atomic uint64_t inflight; /* now inside (gauge): an answer is still owed */
-	_Atomic uint64_t waiting;  /* now in the waiting room (gauge) */
-	_Atomic uint64_t waiting_bytes;
-	_Atomic uint64_t held_now; /* that waited, and are still owed an answer (gauge) */
-	_Atomic uint64_t tunnels; /* now open (gauge) */
 	_Atomic uint64_t longest_us; /* since the controller last set it to 0 */
+	_Atomic uint64_t latency_us; /* sum of what is in the buckets */
 	_Atomic uint64_t latency[SHM_BUCKETS];
 };
 
@@ -95,7 +103,8 @@ struct shm_slot {
 	_Atomic uint64_t last_ms;  /* of the last probe */
 };
 
-/* Counters of one thread of the router that belong to no app. */
+/* Counters of one thread of the router that belong to no app. A text that ends with "(gauge)" makes it
+ * one; metrics come out of this table too. */
 #define THREAD_COUNT_TABLE(X)                                                                      \
 	X(clients, "client connections now (gauge)")                                               \
 	X(accepted, "client connections accepted")                                                 \
@@ -117,11 +126,25 @@ struct shm_thread {
 	uint64_t pad[5];
 };
 
+/* What the controller counts for itself; kept here so that it outlives it. X(name, what it counts) */
+#define CONTROLLER_COUNT_TABLE(X)                                                                  \
+	X(api_refused, "connections to the API: as many as allowed were there")                    \
+	X(scrapes_refused, "calls for all numbers: as many as allowed went on")                    \
+	X(devices_refused, "statuses for which there was no room")                                 \
+	X(keys_refused, "values for which there was no room")
+
+struct shm_controller {
+#define X(name, what) _Atomic uint64_t name;
+	CONTROLLER_COUNT_TABLE(X)
+#undef X
+};
+
 struct shm {
 	uint32_t magic, version, threads, slots;
 	_Atomic uint64_t router_pid;
 	_Atomic uint64_t world; /* chosen by the first controller: tells a later one, by its own record,
 				   whether the keeper is still the same */
+	struct shm_controller controller;
 	struct shm_thread thread[SHM_THREADS];
 	struct shm_slot slot[SHM_SLOTS];
 	struct shm_counts counts[]; /* [thread * SHM_SLOTS + slot] */
@@ -161,8 +184,9 @@ void shm_unmap(struct shm *shm);
 struct shm_sum {
 #define X(name, what) uint64_t name;
 	COUNT_TABLE(X)
+	GAUGE_TABLE(X)
 #undef X
-	uint64_t inflight, waiting, waiting_bytes, held_now, tunnels, longest_us;
+	uint64_t longest_us, latency_us;
 	uint64_t latency[SHM_BUCKETS];
 };
 void shm_sum_slot(struct shm *shm, uint32_t slot, struct shm_sum *ret);

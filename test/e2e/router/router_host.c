@@ -357,9 +357,10 @@ static void print_slot(const char *name, uint32_t slot, const char **comma)
 #define X(n, what) printf(", \"" #n "\": %llu", (unsigned long long)s.n);
 	COUNT_TABLE(X)
 #undef X
-	printf(", \"inflight\": %lld, \"waiting\": %lld, \"waiting_bytes\": %lld, \"tunnels\": %lld}",
-	       (long long)s.inflight, (long long)s.waiting, (long long)s.waiting_bytes,
-	       (long long)s.tunnels);
+#define X(n, what) printf(", \"" #n "\": %lld", (long long)s.n);
+	GAUGE_TABLE(X)
+#undef X
+	printf("}");
 	*comma = ", ";
 }
 
