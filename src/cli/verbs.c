@@ -37,6 +37,11 @@ const struct verbs_row verbs_rows[] = {
 	{"status", "[APP]", 0, 1, O(JSON), verb_status, "tell how it is now",
 	 "All apps, or one with its instances and targets. good: all is well. bad: it works, but worse than it should. ugly: it does "
 	 "not work. unknown: nobody could look.", NULL},
+	{"explain", "URL", 1, 1, O(METHOD) | O(HEADER) | O(FROM) | O(JSON), verb_explain,
+	 "tell where a request would go now, and why",
+	 "Which app, and which patterns lost to it; which targets could be next, and why the others are not; what "
+	 "would happen if it had to wait; which headers are added. Nothing is sent. What is not known is said.",
+	 "1 when the request would be refused."},
 	{"history", "[APP]", 0, 1, O(AT) | O(LIMIT) | O(VERIFY) | O(CHECKOUT) | O(JSON), verb_history,
 	 "tell who changed what, when and why; what ran at a time",
 	 "Records are chained by their hashes, so that none can be changed or taken out unnoticed; --verify "
@@ -181,6 +186,11 @@ static int take_option(int argc, char **argv, int *i, struct cli *ret, struct er
 		value = argv[++*i];
 	}
 	ret->values[option] = value ? value : "";
+	if (option == OPTION_HEADER) {
+		if (ret->header_count == CLI_HEADERS_MAX)
+			return err_set(e, ERR_INPUT, "%s: more than %d headers", row->name, CLI_HEADERS_MAX);
+		ret->headers[ret->header_count++] = value;
+	}
 	return 0;
 }
 

@@ -32,6 +32,9 @@
 	  "an app of one page: /index.html for paths that are no file and have no dot at the end") \
 	X(CACHE, "--cache", 0, "TEXT",                                                             \
 	  "Cache-Control of files that are not named by their content (no-cache)")                \
+	X(METHOD, "--method", 'X', "METHOD", "the request's method (GET)")                         \
+	X(HEADER, "--header", 'H', "'NAME: VALUE'", "a header of the request; may be given again") \
+	X(FROM, "--from", 0, "ADDRESS", "the client's address")                                    \
 	X(HELP, "--help", 'h', NULL, "tell about the verb")
 
 enum verbs_option {
@@ -51,6 +54,7 @@ struct verbs_option_row {
 };
 
 #define CLI_ARGS_MAX 3
+#define CLI_HEADERS_MAX 16
 
 struct verbs_row;
 
@@ -61,6 +65,8 @@ struct cli {
 	int arg_count;
 	/* Text of those with an argument, "" of those without; NULL: not given. */
 	const char *values[OPTION_COUNT];
+	const char *headers[CLI_HEADERS_MAX]; /* the one option that may be given again */
+	int header_count;
 	char state_dir[4096];
 	char conf_path[4096];
 	bool tty;	 /* standard output is a terminal */
@@ -102,7 +108,7 @@ int verbs_parse(int argc, char **argv, struct cli *ret, struct err *e);
 verbs_handler verb_serve, verb_check, verb_init, verb_deploy, verb_rollback, verb_abort,
     verb_attach, verb_hold, verb_resume, verb_drain, verb_fence, verb_unfence, verb_status,
     verb_history, verb_logs, verb_limits, verb_reload, verb_verify, verb_completion, verb_manual,
-    verb_help, verb_version, verb_files;
+    verb_help, verb_version, verb_files, verb_explain;
 
 /* --- texts that come out of the tables (help.c) --- */
 

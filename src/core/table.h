@@ -185,6 +185,16 @@ int table_check(const void *data, size_t len, struct err *e);
  * query. */
 int32_t table_find(const struct table *t, const char *host, size_t host_len, const char *path,
 		   size_t path_len);
+/* A pattern that matches, for who wants to know why an app was found. */
+struct table_match {
+	uint32_t app;
+	const char *host, *path; /* in the table, not terminated; host as in struct table_route */
+	uint32_t host_len, path_len;
+};
+/* All patterns that match, best first, the first max of them; returns how many there are. The first one's
+ * app is what table_find() returns. Looks at every pattern. */
+uint32_t table_matches(const struct table *t, const char *host, size_t host_len, const char *path,
+		       size_t path_len, struct table_match *ret, uint32_t max);
 bool table_trusted(const struct table *t, const uint8_t addr[16]);
 /* The listener with this id, or NULL. */
 const struct table_listener *table_listener(const struct table *t, uint64_t id);

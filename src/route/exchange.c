@@ -85,7 +85,7 @@ static void note_traits(struct exchange *x, const struct http1_head *h)
 static struct app *find_app(struct thread *t, const struct http1_head *h)
 {
 	struct http1_slice path = h->is_options_star ? (struct http1_slice){"/", 1} : h->path;
-	int n = headers_host(h->host, t->host);
+	int n = http1_host_name(h->host, t->host);
 	int32_t i = n < 0 ? -1 : table_find(t->table, t->host, (size_t)n, path.p, path.len);
 
 	return i < 0 ? NULL : t->apps[i];

@@ -313,27 +313,3 @@ bool headers_interim(struct exchange *x, const struct http1_head *h)
 	x->ans->len = (uint32_t)(c.p - c.start);
 	return true;
 }
-
-int headers_host(struct http1_slice host, char ret[256])
-{
-	uint32_t n = host.len;
-
-	/* "[::1]:80": the last ']' ends the host; else the first ':' does. */
-	if (n && host.p[0] == '[') {
-		const char *end = memchr(host.p, ']', n);
-
-		n = end ? (uint32_t)(end - host.p) + 1 : n;
-	} else {
-		const char *colon = n ? memchr(host.p, ':', n) : NULL;
-
-		n = colon ? (uint32_t)(colon - host.p) : n;
-	}
-	if (n && host.p[n - 1] == '.') /* the root's own dot */
-		n--;
-	if (n > 255)
-		return -1;
-	for (uint32_t i = 0; i < n; i++)
-		ret[i] = host.p[i] >= 'A' && host.p[i] <= 'Z' ? (char)(host.p[i] | 0x20)
-							       : host.p[i];
-	return (int)n;
-}

@@ -419,8 +419,6 @@ void answer_run(struct exchange *x);
 bool headers_request(struct exchange *x, const struct http1_head *h); /* false: no memory */
 bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked, bool close);
 bool headers_interim(struct exchange *x, const struct http1_head *h);
-/* The host without port, in lower case; -1 when it cannot be one. */
-int headers_host(struct http1_slice host, char ret[256]);
 
 /* count.c */
 void count_own(struct exchange *x, uint16_t status);

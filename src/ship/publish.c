@@ -318,9 +318,15 @@ static void note_published(struct ship *s)
 	}
 }
 
+static struct buf last; /* what the router has, to send nothing when nothing changed */
+
+const struct table *ship_table(void)
+{
+	return last.len ? (const void *)last.data : NULL;
+}
+
 void ship_publish(struct ship *s)
 {
-	static struct buf last; /* what the router has, to send nothing when nothing changed */
 	CLEANUP_BUF struct buf b = {.max = 512u << 20};
 	struct msg_table m;
 	struct err e;

@@ -295,6 +295,9 @@ void ship_lookup_begin(struct ship *s); /* for all targets that have a name, asi
 /* publish.c */
 void ship_table_dirty(struct ship *s);
 void ship_publish(struct ship *s);
+/* The newest table that was handed over, without its generation (that is ship's); NULL: none yet. Valid
+ * until the next is published. */
+const struct table *ship_table(void);
 /* What the router does with a unit or target now, by rollout and order. */
 enum target_use ship_use(const struct ship_app *a, const char *name, enum target_use by_rollout);
 void ship_targets_configure(struct ship_app *a);

@@ -92,3 +92,5 @@ void server_cut(struct server_request *r);
 struct http1_slice server_header(const struct server_request *r, const char *lower);
 /* Value of a query parameter, decoded into ret; false when it is not there. */
 bool server_param(const struct server_request *r, const char *name, char *ret, size_t size);
+/* Of the nth (from 0) with this name. */
+bool server_param_at(const struct server_request *r, const char *name, uint32_t nth, char *ret, size_t size);

@@ -84,13 +84,19 @@ static bool has_dot_segment(const char *path)
 
 bool server_param(const struct server_request *r, const char *name, char *ret, size_t size)
 {
+	return server_param_at(r, name, 0, ret, size);
+}
+
+bool server_param_at(const struct server_request *r, const char *name, uint32_t nth, char *ret, size_t size)
+{
 	const char *p = r->query;
 
 	while (*p) {
 		size_t n = strcspn(p, "&"), key = MIN(strcspn(p, "="), n);
 		char decoded[sizeof(r->query)];
 
-		if (decode(p, key, true, decoded, sizeof(decoded)) && strcmp(decoded, name) == 0)
+		if (decode(p, key, true, decoded, sizeof(decoded)) && strcmp(decoded, name) == 0 &&
+		    nth-- == 0)
 			return key == n ? decode(p, 0, true, ret, size)
 					: decode(p + key + 1, n - key - 1, true, ret, size);
 		p += n + (p[n] == '&');

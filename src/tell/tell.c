@@ -39,6 +39,7 @@ static const struct route routes[] = {
 	ROUTE("GET", "/v1/history/verify", tell_history_verify, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/releases/@", tell_release, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/objects/@", tell_object, .body = ROUTE_PLAIN),
+	ROUTE("GET", "/v1/explain", tell_explain, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/numbers", tell_numbers, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/limits", tell_limits, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/verify", tell_verify, .body = ROUTE_PLAIN),

@@ -119,6 +119,7 @@ void tell_verify(struct call *c, json_t *body);
 /* metrics.c, numbers.c: all numbers */
 void tell_metrics(struct call *c, json_t *body);
 void tell_numbers(struct call *c, json_t *body);
+void tell_explain(struct call *c, json_t *body); /* explain.c */
 
 /* status.c: what is good, bad, ugly or unknown, and why */
 struct tell_status_of {

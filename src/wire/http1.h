@@ -155,6 +155,9 @@ enum http1_result http1_dechunk(struct http1_chunked *c, char *p, size_t *len, s
 enum http1_result http1_trailer(const char *p, size_t len, size_t *scanned, struct http1_head *ret,
 				const char **why);
 
+/* The host without port and last dot, in lower case: what apps are found by. Returns its length, or -1
+ * when it cannot be one. Not terminated. */
+int http1_host_name(struct http1_slice host, char ret[256]);
 const char *http1_reason(uint16_t status); /* "Not Found"; "" when unknown */
 /* Case-insensitive comparison of a slice with a lower-case literal. */
 bool http1_is(struct http1_slice s, const char *lower);

@@ -136,3 +136,27 @@ enum http1_result http1_target(struct http1_head *ret, const char **why)
 		ret->path.len = (uint32_t)(query - t.p);
 	return HTTP1_DONE;
 }
+
+int http1_host_name(struct http1_slice host, char ret[256])
+{
+	uint32_t n = host.len;
+
+	/* "[::1]:80": the last ']' ends the host; else the first ':' does. */
+	if (n && host.p[0] == '[') {
+		const char *end = memchr(host.p, ']', n);
+
+		n = end ? (uint32_t)(end - host.p) + 1 : n;
+	} else {
+		const char *colon = n ? memchr(host.p, ':', n) : NULL;
+
+		n = colon ? (uint32_t)(colon - host.p) : n;
+	}
+	if (n && host.p[n - 1] == '.') /* the root's own dot */
+		n--;
+	if (n > 255)
+		return -1;
+	for (uint32_t i = 0; i < n; i++)
+		ret[i] = host.p[i] >= 'A' && host.p[i] <= 'Z' ? (char)(host.p[i] | 0x20)
+							       : host.p[i];
+	return (int)n;
+}

@@ -88,7 +88,7 @@ static void nothing_and_help_show_help(void **state UNUSED)
 }
 
 #define ALL_VERBS                                                                                  \
-	"verbs: serve, check, init, deploy, rollback, abort, attach, status, history, logs, "      \
+	"verbs: serve, check, init, deploy, rollback, abort, attach, status, explain, history, logs, " \
 	"verify, "                                                                                 \
 	"hold, resume, drain, fence, unfence, reload, files, limits, completion, manual, help, version"
 

@@ -23,11 +23,20 @@ static const struct table *built(const struct table_in *in, struct buf *b)
 	return (const void *)b->data;
 }
 
+static const char *name_at(const struct table *t, int32_t app)
+{
+	return app < 0 ? "-" : table_string(t, table_apps(t)[app].name);
+}
+
 static const char *found(const struct table *t, const char *host, const char *path)
 {
 	int32_t i = table_find(t, host, strlen(host), path, strlen(path));
+	struct table_match m[2];
+	uint32_t n = table_matches(t, host, strlen(host), path, strlen(path), m, ARRAY_LEN(m));
 
-	return i < 0 ? "-" : table_string(t, table_apps(t)[i].name);
+	/* The rule without the index says the same. */
+	assert_int_equal(n ? (int32_t)m[0].app : -1, i);
+	return name_at(t, i);
 }
 
 static const char *const exact[] = {"example.org"}, *const suffix[] = {"*.example.org"},
@@ -60,6 +69,34 @@ static void the_most_specific_host_wins_then_the_longest_prefix(void **state UNU
 	assert_string_equal(found(t, "example.com", "/api"), "any");
 	assert_string_equal(found(t, "", "/"), "any");
 	assert_string_equal(found(t, "org", "/"), "any");
+}
+
+static void matches(const struct table *t, const char *host, const char *path, const char *names)
+{
+	struct table_match m[3];
+	uint32_t n = table_matches(t, host, strlen(host), path, strlen(path), m, ARRAY_LEN(m));
+	CLEANUP_BUF struct buf b = {0};
+
+	for (uint32_t i = 0; i < MIN(n, ARRAY_LEN(m)); i++)
+		buf_addf(&b, "%s ", table_string(t, table_apps(t)[m[i].app].name));
+	buf_addf(&b, "%u", n);
+	assert_string_equal(buf_str(&b), names);
+}
+
+static void all_that_match_are_told_in_the_order_in_which_they_win(void **state UNUSED)
+{
+	struct table_in_app apps[] = {app("any", any, root),	app("exact", exact, root),
+				      app("v2", exact, v2),	app("suffix", suffix, root),
+				      app("deeper", deeper, api), app("api", exact, api)};
+	struct table_in in = {.apps = apps, .app_count = ARRAY_LEN(apps)};
+	CLEANUP_BUF struct buf b = {0};
+	const struct table *t = built(&in, &b);
+
+	matches(t, "example.org", "/api/v2/x", "v2 api exact 4");
+	matches(t, "x.a.example.org", "/api", "deeper suffix any 3");
+	matches(t, "x.a.example.org", "/", "suffix any 2");
+	matches(t, "org", "/", "any 1");
+	matches(t, "org", "", "0");
 }
 
 static void a_host_without_a_matching_prefix_is_unknown(void **state UNUSED)
@@ -133,7 +170,7 @@ static void ten_thousand_apps_are_found_in_a_time_that_does_not_grow(void **stat
 		char host[64];
 
 		snprintf(host, sizeof(host), i % 2 ? "www.h%d.example.org" : "h%d.example.org", i);
-		assert_string_equal(found(t, host, "/some/path"), names[i]);
+		assert_string_equal(name_at(t, table_find(t, host, strlen(host), "/some/path", 10)), names[i]);
 	}
 	/* The longest run of occupied places is what a lookup costs at most. */
 	{
@@ -267,6 +304,7 @@ static void no_flipped_bit_and_no_cut_makes_reading_unsafe(void **state UNUSED)
 	struct table_in_app a = app("a", suffix, api);
 	struct table_in in = {.apps = &a, .app_count = 1};
 	CLEANUP_BUF struct buf b = {0};
+	struct table_match m[2];
 	uint64_t *copy;
 	uint32_t refused = 0;
 
@@ -282,7 +320,8 @@ static void no_flipped_bit_and_no_cut_makes_reading_unsafe(void **state UNUSED)
 			refused++;
 			continue;
 		}
-		found((void *)copy, "x.example.org", "/api/x");
+		name_at((void *)copy, table_find((void *)copy, "x.example.org", 13, "/api/x", 6));
+		table_matches((void *)copy, "x.example.org", 13, "/api/x", 6, m, ARRAY_LEN(m));
 	}
 	assert_true(refused > 500);
 	for (size_t len = 0; len < b.len; len++) {
@@ -296,6 +335,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_most_specific_host_wins_then_the_longest_prefix),
+		cmocka_unit_test(all_that_match_are_told_in_the_order_in_which_they_win),
 		cmocka_unit_test(a_host_without_a_matching_prefix_is_unknown),
 		cmocka_unit_test(two_apps_that_claim_the_same_are_both_named),
 		cmocka_unit_test(patterns_that_are_none_are_refused),
