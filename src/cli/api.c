@@ -51,6 +51,11 @@ void api_catch_interrupts(void)
 	sigaction(SIGTERM, &sa, NULL);
 }
 
+void api_interrupt(void)
+{
+	interrupted = 1;
+}
+
 bool api_interrupted(void)
 {
 	return interrupted;

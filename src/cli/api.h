@@ -50,6 +50,7 @@ bool api_broken(const struct api *a);
 /* From now on SIGINT and SIGTERM end waiting rather than the program. */
 void api_catch_interrupts(void);
 bool api_interrupted(void);
+void api_interrupt(void); /* as such a signal would */
 /* Called now and then while waiting. */
 void api_on_wait(struct api *a, void (*wait)(void *arg), void *arg);
 

@@ -37,6 +37,10 @@ const struct verbs_row verbs_rows[] = {
 	{"status", "[APP]", 0, 1, O(JSON), verb_status, "tell how it is now",
 	 "All apps, or one with its instances and targets. good: all is well. bad: it works, but worse than it should. ugly: it does "
 	 "not work. unknown: nobody could look.", NULL},
+	{"top", "[APP]", 0, 1, O(ONCE) | O(JSON), verb_top, "watch apps and targets live",
+	 "Requests a second, latency, failures, what waits and what is inside, of each second. Keys: r, p, f, h, i, n sort by requests, p99, "
+	 "failures, held, inside, name; / filters by app, t hides targets, space pauses, j and k scroll, q ends. In a pipe it prints one "
+	 "table and ends.", NULL},
 	{"explain", "URL", 1, 1, O(METHOD) | O(HEADER) | O(FROM) | O(JSON), verb_explain,
 	 "tell where a request would go now, and why",
 	 "Which app, and which patterns lost to it; which targets could be next, and why the others are not; what "

@@ -35,6 +35,7 @@
 	X(METHOD, "--method", 'X', "METHOD", "the request's method (GET)")                         \
 	X(HEADER, "--header", 'H', "'NAME: VALUE'", "a header of the request; may be given again") \
 	X(FROM, "--from", 0, "ADDRESS", "the client's address")                                    \
+	X(ONCE, "--once", 0, NULL, "one table of one second, then end")                            \
 	X(HELP, "--help", 'h', NULL, "tell about the verb")
 
 enum verbs_option {
@@ -108,7 +109,7 @@ int verbs_parse(int argc, char **argv, struct cli *ret, struct err *e);
 verbs_handler verb_serve, verb_check, verb_init, verb_deploy, verb_rollback, verb_abort,
     verb_attach, verb_hold, verb_resume, verb_drain, verb_fence, verb_unfence, verb_status,
     verb_history, verb_logs, verb_limits, verb_reload, verb_verify, verb_completion, verb_manual,
-    verb_help, verb_version, verb_files, verb_explain;
+    verb_help, verb_version, verb_files, verb_explain, verb_top;
 
 /* --- texts that come out of the tables (help.c) --- */
 

@@ -98,10 +98,10 @@ def test_in_an_outage_it_waits_and_later_ones_are_refused(serve, tree):
 
 def test_what_the_router_refuses_is_refused_here_for_the_same_reason(serve, tree):
     u = served(serve, tree)
-    a = explain(u, "http://web.locahost/")
+    a = explain(u, "http://wev.localhost/")
     assert (a["app"], a["status"], a["nearest"]) == (None, 404, "web.localhost")
     assert sorted(a["hosts"]) == ["*.web.localhost", "web.localhost"]
-    assert u.get("/", host="web.locahost")[0] == 404
+    assert u.get("/", host="wev.localhost")[0] == 404
     a = explain(u, "http://web.localhost/", method="POST", header="Content-Length: 2000000")
     assert (a["app"], a["verdict"], a["status"]) == ("web", "refuse", 413)
     a = explain(u, "http://web.localhost/", header=["Content-Length: 5", "Transfer-Encoding: chunked"])
