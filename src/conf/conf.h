@@ -78,6 +78,7 @@ struct conf {
 	struct conf_text_list trusted_proxies; /* networks */
 	uint32_t clients, header_bytes, header_count, header_ms, idle_ms;
 	bool access_log;
+	uint32_t trace; /* enum table_trace */
 	uint64_t log_bytes;
 	uint32_t log_files;
 	struct conf_app *apps; /* in order of the file */

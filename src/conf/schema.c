@@ -14,6 +14,7 @@
 
 static const char *const proxy_words[] = {"off", "v1", "v2", NULL}; /* as enum proxy_version */
 static const char *const mixed_words[] = {"ok", "never", NULL};
+static const char *const trace_words[] = {"off", "pass", "make", NULL}; /* enum table_trace */
 
 #define TOP(field) SCHEMA_TOP, .offset = offsetof(struct conf, field)
 #define APP(field) SCHEMA_APP, .offset = offsetof(struct conf_app, field)
@@ -65,6 +66,11 @@ const struct schema_row schema_rows[] = {
 	    .doc = "A log is rotated when it has grown to this size."),
 	ROW(TOP(log_files), "log.files", INT, 1, 1000, "5",
 	    .doc = "Files that are kept of each log, with the one in use."),
+
+	ROW(TOP(trace), "trace", WORD, 0, 0, "make", .words = trace_words,
+	    .doc = "W3C Trace Context. make: a valid traceparent is passed on with Upstate's own id as the parent, and a "
+		   "trace begins where none came. pass: none begins here. off: the header is like any other. The trace's id "
+		   "stands in the access log."),
 
 	ROW(TOP(apps), "apps", APPS, 1, CONF_APPS_MAX, NULL,
 	    .doc = "The apps, each under its name (lower-case letters, digits and '-')."),

@@ -43,6 +43,13 @@ enum target_use {
 	USE_COUNT
 };
 
+/* What is done about W3C Trace Context. */
+enum table_trace {
+	TRACE_OFF,  /* its fields are like any other */
+	TRACE_PASS, /* passed on as a hop of the trace */
+	TRACE_MAKE, /* and a trace begins where none came */
+};
+
 struct table_limits {
 	uint32_t clients;	  /* client connections, all threads */
 	uint32_t header_bytes;	  /* of a request head; more is 431 (414 for the request line) */
@@ -50,6 +57,7 @@ struct table_limits {
 	uint32_t header_ms;	  /* from a request's first byte to the end of its head */
 	uint32_t idle_ms;	  /* a client connection between requests */
 	uint32_t access_log;	  /* 1: write records to the ring */
+	uint32_t trace;		  /* enum table_trace */
 };
 
 struct table_target {

@@ -158,18 +158,18 @@ bool access_line(const char *record, uint32_t len, struct buf *out)
 	struct access_record r;
 	const char *at = record + sizeof(r);
 	char *to, *room;
-	const char *method, *host, *path, *app, *target, *client, *id, *agent;
+	const char *method, *host, *path, *app, *target, *client, *id, *agent, *trace;
 
 	if (len < sizeof(r))
 		return false;
 	memcpy(&r, record, sizeof(r));
 	if (len - sizeof(r) != (size_t)r.method_len + r.host_len + r.path_len + r.app_len +
-				   r.target_len + r.client_len + r.id_len + r.agent_len)
+				   r.target_len + r.client_len + r.id_len + r.agent_len + r.trace_len)
 		return false;
 		/* In the order of the lengths in the record; the line has its own. */
 #define NEXT(field) (field = at, at += r.field##_len)
 	NEXT(method), NEXT(host), NEXT(path), NEXT(app), NEXT(target), NEXT(client), NEXT(id);
-	NEXT(agent);
+	NEXT(agent), NEXT(trace);
 #undef NEXT
 	/* One look at the room for the longest that it can become, none while writing. */
 	room = to = buf_room(out, LINE_FIXED_MAX + 6 * (len - sizeof(r)));
@@ -192,6 +192,7 @@ bool access_line(const char *record, uint32_t len, struct buf *out)
 	KEY(",\"target\":"), to = put_string(to, target, r.target_len);
 	KEY(",\"tries\":"), to = put_number(to, r.tries);
 	KEY(",\"id\":"), to = put_string(to, id, r.id_len);
+	KEY(",\"trace\":"), to = put_string(to, trace, r.trace_len);
 	KEY(",\"end\":\""), to = stpcpy(to, r.end < ACCESS_END_COUNT ? ends[r.end] : "?");
 	KEY("\",\"agent\":"), to = put_string(to, agent, r.agent_len);
 	KEY("}\n");

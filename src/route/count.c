@@ -77,7 +77,8 @@ static void log_access(struct exchange *x, uint64_t us)
 			      string_text(x->answer_target),
 			      string_text(x->client->ip),
 			      slice_text(x, x->id),
-			      slice_text(x, x->agent)};
+			      slice_text(x, x->agent),
+			      slice_text(x, x->trace)};
 	struct access_record rec = {.wall_us = x->start_us + t->wall_offset_us,
 				    .bytes_in = x->ask.bytes,
 				    .bytes_out = x->reply.bytes,
@@ -112,8 +113,8 @@ static void log_access(struct exchange *x, uint64_t us)
 		bell_ring(t->r->log_bell);
 }
 
-static_assert(offsetof(struct access_record, agent_len) - offsetof(struct access_record, method_len) ==
-		      7 * sizeof(uint16_t),
+static_assert(offsetof(struct access_record, trace_len) - offsetof(struct access_record, method_len) ==
+		      8 * sizeof(uint16_t),
 	      "the lengths of a record lie side by side");
 
 void count_end(struct exchange *x)

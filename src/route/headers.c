@@ -4,10 +4,13 @@
  * (RFC 9110, 7.6.1); who the client is (X-Forwarded-*, RFC 7239) is said by us,
  * and what it claims itself counts only when it is a trusted proxy.
  *
+ * The request is a hop of a trace (wire/trace.h), which is passed on or begins here.
+ *
  * The request head stays in memory as long as its exchange: it may be sent again,
  * and the access log is taken from it.
  */
 #include "route/route_priv.h"
+#include "wire/trace.h"
 
 #define ID_MAX 128
 
@@ -121,24 +124,75 @@ static bool id_is_fine(struct http1_slice id)
 	return true;
 }
 
-/* A client's own id is passed on from a trusted proxy only: others could make ids collide. */
-static void put_id(struct exchange *x, struct cat *c, const struct http1_head *h)
+/* 32 digits that no other request has. */
+static void make_id(struct thread *t, char made[TRACE_ID])
+{
+	/* Zeros only are no trace (wire/trace.h). */
+	trace_hex(trace_hex(made, thread_random(t)), thread_random(t) ?: 1);
+}
+
+/* A client's own id is passed on from a trusted proxy only: others could make ids collide. Returns where the
+ * id stands when it was made here, else NULL. */
+static const char *put_id(struct exchange *x, struct cat *c, const struct http1_head *h)
 {
 	struct http1_slice id = http1_get(h, HTTP1_X_REQUEST_ID);
-	static const char hex[] = "0123456789abcdef";
-	char made[32];
+	char made[TRACE_ID];
 
 	if (!id_is_fine(id) ||
 	    !(x->t->table->trusted_count && table_trusted(x->t->table, x->client->addr))) {
-		uint64_t r[2] = {thread_random(x->t), thread_random(x->t)};
-
-		for (int i = 0; i < 32; i++)
-			made[i] = hex[r[i / 16] >> (i % 16 * 4) & 15];
+		make_id(x->t, made);
 		id = (struct http1_slice){made, sizeof(made)};
 	}
 	PUT(c, "X-Request-Id: ");
 	x->id = put_slice(c, id);
 	PUT(c, "\r\n");
+	return id.p == made ? c->p - 2 - TRACE_ID : NULL;
+}
+
+/* What came of a trace, as far as it can be passed on. */
+struct trace_in {
+	uint32_t parents, state_bytes;
+};
+
+/* tracestate belongs to the traceparent beside it, and goes where that goes (3.3). Several fields are one
+ * list; one that is longer than must be passed on is left out as a whole, not cut. */
+static void put_tracestate(struct cat *c, const struct http1_head *h, const struct trace_in *in)
+{
+	if (!in->state_bytes || in->state_bytes > TRACE_STATE_MAX)
+		return;
+	for (uint32_t i = h->known_at[HTTP1_TRACESTATE]; i && i <= h->header_count; i++)
+		if (h->headers[i - 1].known == HTTP1_TRACESTATE && h->headers[i - 1].value.len)
+			put_header(c, &h->headers[i - 1]);
+}
+
+/* We are a hop of the trace that came, or of one that begins here; then its id is the request's, when that
+ * was made here too. Begun here means sampled: an app whose tracing asks its caller would otherwise record
+ * nothing any more. */
+static void put_trace(struct exchange *x, struct cat *c, const struct http1_head *h, const struct trace_in *in,
+		      const char *id_made)
+{
+	struct http1_slice came = http1_get(h, HTTP1_TRACEPARENT);
+	struct trace trace = {.flags = TRACE_SAMPLED};
+	bool valid = in->parents == 1 && trace_parse(came.p, came.len, &trace);
+	char made[TRACE_ID], parent[TRACE_PARENT];
+
+	x->trace = (struct slice16){0};
+	if (x->t->table->limits.trace == TRACE_OFF || (!valid && x->t->table->limits.trace == TRACE_PASS))
+		return;
+	if (!valid && id_made) {
+		trace.id = id_made;
+	} else if (!valid) {
+		make_id(x->t, made);
+		trace.id = made;
+	}
+	trace_write(parent, trace.id, thread_random(x->t) ?: 1, trace.flags);
+	PUT(c, "traceparent: ");
+	if (c->p - c->start + 3 <= 65535)
+		x->trace = (struct slice16){(uint16_t)(c->p - c->start + 3), TRACE_ID};
+	put(c, parent, sizeof(parent));
+	PUT(c, "\r\n");
+	if (valid)
+		put_tracestate(c, h, in);
 }
 
 /* Does it begin with that, '_' counting as '-'? */
@@ -179,7 +233,8 @@ static bool is_false_claim(struct http1_slice name, bool trusted)
 	return false;
 }
 
-static void put_request_headers(struct exchange *x, struct cat *c, const struct http1_head *h)
+static void put_request_headers(struct exchange *x, struct cat *c, const struct http1_head *h,
+				struct trace_in *trace)
 {
 	bool trusted = x->t->table->trusted_count && table_trusted(x->t->table, x->client->addr);
 
@@ -199,6 +254,15 @@ static void put_request_headers(struct exchange *x, struct cat *c, const struct 
 				(uint16_t)MIN(c->p - c->start + f->name.len + 2, 65535),
 				(uint16_t)MIN(f->value.len, 65535u)};
 			break;
+		case HTTP1_TRACEPARENT:
+		case HTTP1_TRACESTATE:
+			if (x->t->table->limits.trace == TRACE_OFF)
+				break;
+			if (f->known == HTTP1_TRACEPARENT)
+				trace->parents++;
+			else
+				trace->state_bytes += f->value.len;
+			continue;
 		case HTTP1_OTHER:
 			if (is_false_claim(f->name, trusted))
 				continue;
@@ -215,6 +279,7 @@ bool headers_request(struct exchange *x, const struct http1_head *h)
 {
 	/* What is added is bounded: addresses, an id, fixed text, and Host three times more. */
 	uint32_t most = h->head_len + 700 + 3 * h->host.len;
+	struct trace_in trace = {0};
 	struct cat c;
 
 	x->req = buffer_get(x->t, most);
@@ -227,7 +292,7 @@ bool headers_request(struct exchange *x, const struct http1_head *h)
 	PUT(&c, " HTTP/1.1\r\nHost: ");
 	x->host = put_slice(&c, h->host);
 	PUT(&c, "\r\n");
-	put_request_headers(x, &c, h);
+	put_request_headers(x, &c, h, &trace);
 	if (x->upgrade) {
 		PUT(&c, "Connection: upgrade\r\nUpgrade: ");
 		put_slice(&c, http1_get(h, HTTP1_UPGRADE));
@@ -238,7 +303,7 @@ bool headers_request(struct exchange *x, const struct http1_head *h)
 	if (h->framing == HTTP1_BODY_CHUNKED)
 		PUT(&c, "Transfer-Encoding: chunked\r\n");
 	put_forwarded(x, &c, h);
-	put_id(x, &c, h);
+	put_trace(x, &c, h, &trace, put_id(x, &c, h));
 	PUT(&c, "\r\n");
 	x->req->len = (uint32_t)(c.p - c.start);
 	return true;

@@ -353,7 +353,7 @@ struct exchange {
 	bool is_head, safe, upgrade, expects, te_trailers, old_client, keep;
 	enum http1_framing framing;
 	uint64_t length;
-	struct slice16 method, host, path, id, agent;
+	struct slice16 method, host, path, id, agent, trace;
 	/* how it goes */
 	bool waited, upgraded, answer_begun, ask_failed, cut, waiting;
 	int ask_error;

@@ -12,6 +12,7 @@
 #include "core/balance.h"
 #include "core/hold.h"
 #include "tell/tell_priv.h"
+#include "wire/trace.h"
 
 #define EXPLAIN_HEAD_MAX 4096
 #define EXPLAIN_LOST_MAX 8   /* patterns that lost, told */
@@ -409,6 +410,22 @@ static void add_header(json_t *list, const char *name, const char *value)
 	json_array_append_new(list, json_pack("{s:s, s:s}", "name", name, "value", text));
 }
 
+static void explain_trace(struct explain *x, json_t *list)
+{
+	struct http1_slice came = http1_get(&x->head, HTTP1_TRACEPARENT);
+	struct trace trace;
+	char text[100];
+
+	if (x->t->limits.trace == TRACE_OFF)
+		return;
+	if (trace_parse(came.p, came.len, &trace)) {
+		snprintf(text, sizeof(text), "00-%.*s-PARENT-%02x, PARENT made anew", TRACE_ID, trace.id, trace.flags);
+		add_header(list, "traceparent", text);
+	} else if (x->t->limits.trace == TRACE_MAKE) {
+		add_header(list, "traceparent", "made anew: 00-TRACE-PARENT-01");
+	}
+}
+
 /* As route/headers.c writes them. */
 static void explain_headers(struct explain *x)
 {
@@ -439,6 +456,7 @@ static void explain_headers(struct explain *x)
 	buf_free(&b);
 	buf_addf(&b, "%.*s", (int)theirs.len, theirs.len ? theirs.p : "");
 	add_header(list, "X-Request-Id", theirs.len ? buf_str(&b) : "made anew: 32 hexadecimal digits");
+	explain_trace(x, list);
 	json_object_set_new(x->o, "headers", list);
 	if (x->https)
 		add_unknown(x, "who ends TLS: the request is looked at as it comes in here");

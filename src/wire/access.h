@@ -19,7 +19,8 @@ struct access_record {
 	uint8_t tries;	    /* targets that it was sent to */
 	uint8_t end;	    /* enum access_end */
 	uint32_t release;   /* number of the release that answered; 0: none */
-	uint16_t method_len, host_len, path_len, app_len, target_len, client_len, id_len, agent_len;
+	uint16_t method_len, host_len, path_len, app_len, target_len, client_len, id_len, agent_len,
+		trace_len;
 };
 
 /* How it ended. X(NAME, text in the log) */

@@ -39,7 +39,9 @@ struct http1_slice {
 	X(X_REQUEST_ID, "x-request-id")                                                            \
 	X(IDEMPOTENCY_KEY, "idempotency-key")                                                      \
 	X(USER_AGENT, "user-agent")                                                                \
-	X(CONTENT_TYPE, "content-type")
+	X(CONTENT_TYPE, "content-type")                                                            \
+	X(TRACEPARENT, "traceparent")                                                              \
+	X(TRACESTATE, "tracestate")
 
 enum http1_known {
 	HTTP1_OTHER,

@@ -134,7 +134,11 @@ static enum http1_known known_name(const char *name, size_t len)
 			TRY(CONNECTION, "connection");
 		if (first == 'u')
 			TRY(USER_AGENT, "user-agent");
+		if (first == 't')
+			TRY(TRACESTATE, "tracestate");
 		TRY(KEEP_ALIVE, "keep-alive");
+	case 11:
+		TRY(TRACEPARENT, "traceparent");
 	case 12:
 		if (first == 'c')
 			TRY(CONTENT_TYPE, "content-type");
@@ -158,7 +162,7 @@ static enum http1_known known_name(const char *name, size_t len)
 	}
 }
 
-static_assert(HTTP1_KNOWN_COUNT == 19, "known_name() must know every row of the table");
+static_assert(HTTP1_KNOWN_COUNT == 21, "known_name() must know every row of the table");
 
 static enum http1_result bad_name(char c, bool empty, const char **why)
 {

@@ -120,6 +120,8 @@ def test_headers_are_those_that_the_app_gets(serve):
     assert status == 200
     a = explain(u, "http://web.localhost/api", header=[f"{k}: {v}" for k, v in sent.items()], **{"from": "127.0.0.1"})
     got = json.loads(got)
+    assert [h["name"].lower() for h in a["headers"] if h["name"].lower() not in got] == []
+    assert a["headers"].pop()["value"].startswith("made anew: 00-") and got["traceparent"].startswith("00-")
     for h in a["headers"]:
         assert got[h["name"].lower()] == h["value"], h
     assert got["x-request-id"] == "abc"

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "conf/conf.h"
+#include "core/table.h"
 
 static struct conf_problems problems;
 static struct buf said;
@@ -77,6 +78,7 @@ static void three_lines_make_an_app_and_the_rest_has_defaults(void **state UNUSE
 	assert_int_equal(c->header_ms, 10000);
 	assert_int_equal(c->idle_ms, 75000);
 	assert_true(c->access_log);
+	assert_int_equal(c->trace, TRACE_MAKE);
 	assert_int_equal(c->log_bytes, 10 << 20);
 	assert_int_equal(c->log_files, 5);
 	assert_int_equal(c->app_count, 1);

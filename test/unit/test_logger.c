@@ -202,15 +202,16 @@ static uint32_t make_record(const char *path, size_t path_len)
 				  .target_len = 1,
 				  .client_len = 9,
 				  .id_len = 2,
-				  .agent_len = 1};
+				  .agent_len = 1,
+				  .trace_len = 2};
 	char *p = record;
 
 	memcpy(p, &r, sizeof(r));
 	p += sizeof(r);
 	memcpy(p, "GETho", 5);
 	memcpy(p + 5, path, path_len);
-	memcpy(p + 5 + path_len, "bookT127.0.0.1idU", 17);
-	return (uint32_t)(sizeof(r) + 5 + path_len + 17);
+	memcpy(p + 5 + path_len, "bookT127.0.0.1idUtr", 19);
+	return (uint32_t)(sizeof(r) + 5 + path_len + 19);
 }
 
 static void a_record_becomes_a_line_of_json(void **unused UNUSED)
@@ -224,7 +225,7 @@ static void a_record_becomes_a_line_of_json(void **unused UNUSED)
 	    "\"method\":\"GET\",\"host\":\"ho\",\"path\":\"/a?b\",\"status\":200,"
 	    "\"bytes_in\":5,\"bytes_out\":7000000000,\"ms\":12.345,\"wait_ms\":1.000,"
 	    "\"target_ms\":0.009,\"app\":\"book\",\"release\":12,\"target\":\"T\","
-	    "\"tries\":2,\"id\":\"id\",\"end\":\"done\",\"agent\":\"U\"}\n");
+	    "\"tries\":2,\"id\":\"id\",\"trace\":\"tr\",\"end\":\"done\",\"agent\":\"U\"}\n");
 }
 
 /* Jansson, a strict reader, is the judge. */

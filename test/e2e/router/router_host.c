@@ -106,6 +106,7 @@ static void set_limit(char *word, char *value)
 	FIELD(in.limits, header_ms)
 	FIELD(in.limits, idle_ms)
 	FIELD(in.limits, access_log)
+	FIELD(in.limits, trace)
 	fprintf(stderr, "no limit is called %s\n", word);
 	exit(2);
 }
@@ -250,7 +251,7 @@ static int make_table(void)
 	in = (struct table_in){.apps = apps, .trusted = trusted, .listeners = &listener, .listener_count = 1,
 			       .limits = {.clients = 10000, .header_bytes = 16384,
 					  .header_count = 100, .header_ms = 10000,
-					  .idle_ms = 60000, .access_log = 1}};
+					  .idle_ms = 60000, .access_log = 1, .trace = TRACE_MAKE}};
 	while (getline(&line, &cap, f) > 0)
 		read_line(line);
 	free(line);
@@ -402,7 +403,8 @@ static void print_log(void)
 
 		while ((p = ring_next(&host.rings[t], &len))) {
 			static const char *const names[] = {"method", "host", "path", "app",
-							    "target", "client", "id", "agent"};
+							    "target", "client", "id", "agent",
+							    "trace"};
 			struct access_record rec;
 			const uint16_t *n = &rec.method_len;
 
