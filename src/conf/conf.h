@@ -79,6 +79,8 @@ struct conf {
 	uint32_t clients, header_bytes, header_count, header_ms, idle_ms;
 	bool access_log;
 	uint32_t trace; /* enum table_trace */
+	uint32_t log_sample; /* parts of a million */
+	uint32_t log_slow_ms;
 	uint64_t log_bytes;
 	uint32_t log_files;
 	struct conf_app *apps; /* in order of the file */
@@ -127,3 +129,5 @@ bool conf_runs_files(const char *run);
 /* "30s", "500ms", "2m", "1h" (a number alone: seconds); "10MiB", "64k". */
 bool conf_duration(const char *text, uint64_t *ret_ms);
 bool conf_bytes(const char *text, uint64_t *ret_bytes);
+/* "10%", "0.125%": parts of a million; up to three digits behind the point. */
+bool conf_percent(const char *text, uint64_t *ret_millionths);

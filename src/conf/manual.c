@@ -56,7 +56,7 @@ static void add_facts(struct buf *out, const struct schema_row *row)
 			buf_addf(out, " %s", row->words[i]);
 	}
 	if (row->type == SCHEMA_INT || row->type == SCHEMA_MS || row->type == SCHEMA_BYTES ||
-	    row->type == SCHEMA_BYTES32) {
+	    row->type == SCHEMA_BYTES32 || row->type == SCHEMA_PERCENT) {
 		buf_addf(out, ", %s to %s", schema_number(row->type, row->min, least),
 			 schema_number(row->type, row->max, most));
 	}

@@ -62,6 +62,12 @@ const struct schema_row schema_rows[] = {
 	ROW(SCHEMA_TOP, "log", SECTION, 0, 0, NULL, .doc = "Files below log/ in the state directory."),
 	ROW(TOP(access_log), "log.access", BOOL, 0, 1, "true",
 	    .doc = "Write a line of JSON for each request."),
+	ROW(TOP(log_sample), "log.sample", PERCENT, 0, 1000000, "100%", .example = "10%",
+	    .doc = "Share of the requests that are logged. Those that failed (5xx, cut), waited, were sent more than "
+		   "once or were slow always are. The rest is chosen by the id of the trace, so that each Upstate on its "
+		   "way logs it or none does; the share stands in each line as sample, to correct sums by: 1/sample."),
+	ROW(TOP(log_slow_ms), "log.slow", MS, 0, DAY, "1s",
+	    .doc = "A request that took longer is always logged; 0: that is no reason."),
 	ROW(TOP(log_bytes), "log.size", BYTES, 64 * 1024, 100 * GIB, "10MiB",
 	    .doc = "A log is rotated when it has grown to this size."),
 	ROW(TOP(log_files), "log.files", INT, 1, 1000, "5",
@@ -209,6 +215,11 @@ const char *schema_number(enum schema_type type, uint64_t v, char text[SCHEMA_NU
 		     {"", 1}},
 	  none[] = {{"", 1}};
 	const __typeof__(ms[0]) *u = type == SCHEMA_MS ? ms : type == SCHEMA_INT ? none : bytes;
+
+	if (type == SCHEMA_PERCENT) {
+		snprintf(text, SCHEMA_NUMBER, "%.10g%%", (double)v / 10000);
+		return text;
+	}
 
 	while (v % u->factor)
 		u++;

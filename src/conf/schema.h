@@ -28,6 +28,7 @@ enum schema_owner {
 	X(MS, "a duration like 30s", "duration")         /* uint32_t, milliseconds */              \
 	X(BYTES, "a size like 10MiB", "size")            /* uint64_t */                            \
 	X(BYTES32, "a size like 32KiB", "size")          /* uint32_t */                            \
+	X(PERCENT, "a share like 10%", "share")          /* uint32_t, parts of a million */         \
 	X(BOOL, "true or false", "true or false")        /* bool */                                \
 	X(WORD, "one of some words", "word")             /* int, index in words */                 \
 	X(SIGNAL, "the name of a signal", "signal")      /* char *, and its number after it */     \

@@ -64,6 +64,13 @@ bool conf_duration(const char *text, uint64_t *ret_ms)
 	return with_unit(text, units, ARRAY_LEN(units), ret_ms);
 }
 
+bool conf_percent(const char *text, uint64_t *ret_millionths)
+{
+	static const struct unit units[] = {{"%", 10000}};
+
+	return with_unit(text, units, ARRAY_LEN(units), ret_millionths);
+}
+
 bool conf_bytes(const char *text, uint64_t *ret_bytes)
 {
 	static const struct unit units[] = {

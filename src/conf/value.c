@@ -82,9 +82,10 @@ static void read_number(struct reader *r, const struct schema_row *row, const st
 
 	if (!is_text(r, row, n))
 		return;
-	good = row->type == SCHEMA_INT	? digits_only(n->text, &v)
-	       : row->type == SCHEMA_MS ? conf_duration(n->text, &v)
-					: conf_bytes(n->text, &v);
+	good = row->type == SCHEMA_INT	     ? digits_only(n->text, &v)
+	       : row->type == SCHEMA_MS	     ? conf_duration(n->text, &v)
+	       : row->type == SCHEMA_PERCENT ? conf_percent(n->text, &v)
+					     : conf_bytes(n->text, &v);
 	if (!good) {
 		char least[SCHEMA_NUMBER];
 
@@ -390,6 +391,7 @@ void read_value(struct reader *r, const struct schema_row *row, struct tree_node
 	case SCHEMA_MS:
 	case SCHEMA_BYTES:
 	case SCHEMA_BYTES32:
+	case SCHEMA_PERCENT:
 		read_number(r, row, n, field);
 		break;
 	case SCHEMA_BOOL:

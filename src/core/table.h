@@ -58,6 +58,8 @@ struct table_limits {
 	uint32_t idle_ms;	  /* a client connection between requests */
 	uint32_t access_log;	  /* 1: write records to the ring */
 	uint32_t trace;		  /* enum table_trace */
+	uint32_t log_sample;	  /* parts of a million of the requests, that are logged */
+	uint32_t log_slow_ms;	  /* what took longer always is; 0: that is no reason */
 };
 
 struct table_target {

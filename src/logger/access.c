@@ -131,6 +131,22 @@ static char *put_ms(char *to, uint32_t us)
 	return to;
 }
 
+/* Parts of a million as a number from 0 to 1, without needless digits: "0.1". */
+static char *put_share(char *to, uint32_t share)
+{
+	if (share >= ACCESS_ALL) {
+		*to++ = '1';
+		return to;
+	}
+	*to++ = '0';
+	*to++ = '.';
+	for (uint32_t unit = ACCESS_ALL / 10; share && unit; unit /= 10) {
+		*to++ = (char)('0' + share / unit);
+		share %= unit;
+	}
+	return to;
+}
+
 static char *put_time(char *to, uint64_t wall_us)
 {
 	static uint64_t second = UINT64_MAX;
@@ -193,6 +209,7 @@ bool access_line(const char *record, uint32_t len, struct buf *out)
 	KEY(",\"tries\":"), to = put_number(to, r.tries);
 	KEY(",\"id\":"), to = put_string(to, id, r.id_len);
 	KEY(",\"trace\":"), to = put_string(to, trace, r.trace_len);
+	KEY(",\"sample\":"), to = put_share(to, r.sample);
 	KEY(",\"end\":\""), to = stpcpy(to, r.end < ACCESS_END_COUNT ? ends[r.end] : "?");
 	KEY("\",\"agent\":"), to = put_string(to, agent, r.agent_len);
 	KEY("}\n");

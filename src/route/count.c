@@ -67,7 +67,30 @@ static struct text string_text(const char *s)
 	return (struct text){s, (uint16_t)strlen(s)};
 }
 
-static void log_access(struct exchange *x, uint64_t us)
+/* What somebody will want to look at is always logged. */
+static bool is_special(const struct exchange *x, uint64_t us)
+{
+	uint32_t slow_ms = x->t->table->limits.log_slow_ms;
+
+	return x->status >= 500 || x->end == ACCESS_CUT || x->tries > 1 || x->waited ||
+	       (slow_ms && us > slow_ms * 1000ull);
+}
+
+/* The share of requests like this one that is logged, in parts of a million; 0: this one is not. */
+static uint32_t log_share(const struct exchange *x, uint64_t us)
+{
+	uint32_t share = x->t->table->limits.log_sample;
+	struct text id;
+
+	if (share >= ACCESS_ALL || is_special(x, us))
+		return ACCESS_ALL;
+	id = slice_text(x, x->trace.len ? x->trace : x->id);
+	if (!id.len) /* a connection of a TCP app has none, and no other hop */
+		id = (struct text){(const char *)&x->start_us, sizeof(x->start_us)};
+	return access_sampled(id.p, id.len, share) ? share : 0;
+}
+
+static void log_access(struct exchange *x, uint64_t us, uint32_t share)
 {
 	struct thread *t = x->t;
 	struct text text[] = {x->tcp ? string_text("TCP") : slice_text(x, x->method),
@@ -88,6 +111,7 @@ static void log_access(struct exchange *x, uint64_t us)
 				    .status = x->status,
 				    .tries = x->tries,
 				    .end = (uint8_t)x->end,
+				    .sample = share,
 				    .release = x->answer_release};
 	uint16_t *len = &rec.method_len;
 	uint32_t total = sizeof(rec);
@@ -139,6 +163,12 @@ void count_end(struct exchange *x)
 		else
 			shm_sub(&n->inflight, 1);
 	}
-	if (x->t->ring && x->t->table->limits.access_log)
-		log_access(x, us);
+	if (x->t->ring && x->t->table->limits.access_log) {
+		uint32_t share = log_share(x, us);
+
+		if (share)
+			log_access(x, us, share);
+		else
+			shm_add(&x->t->n->log_left_out, 1);
+	}
 }

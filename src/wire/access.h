@@ -6,7 +6,12 @@
  */
 #pragma once
 
+#include <endian.h>
+#include <string.h>
+
 #include "base/util.h"
+
+#define ACCESS_ALL 1000000u
 
 struct access_record {
 	uint64_t wall_us;  /* when the first byte of the request was read */
@@ -18,6 +23,7 @@ struct access_record {
 	uint16_t status;    /* 0: none was sent */
 	uint8_t tries;	    /* targets that it was sent to */
 	uint8_t end;	    /* enum access_end */
+	uint32_t sample;    /* parts of a million: the share of its like that is logged */
 	uint32_t release;   /* number of the release that answered; 0: none */
 	uint16_t method_len, host_len, path_len, app_len, target_len, client_len, id_len, agent_len,
 		trace_len;
@@ -37,3 +43,20 @@ enum access_end {
 #undef X
 	ACCESS_END_COUNT
 };
+
+/* Is a request with this id (of its trace) among the `share` parts of a million that are logged? The same
+ * id has the same answer everywhere, and a smaller share is a part of a larger one. The id may be chosen
+ * by who wants to be seen, or not to be: it hides nothing but an ordinary answer. */
+static inline bool access_sampled(const char *id, size_t len, uint32_t share)
+{
+	uint64_t hash = 0x9e3779b97f4a7c15, word;
+
+	for (size_t i = 0; i < len; i += 8) {
+		word = 0;
+		memcpy(&word, id + i, MIN(len - i, 8u));
+		hash = (hash ^ le64toh(word)) * 0xbf58476d1ce4e5b9;
+		hash ^= hash >> 29;
+	}
+	hash *= 0x94d049bb133111eb;
+	return (hash >> 32) * ACCESS_ALL >> 32 < share;
+}

@@ -114,6 +114,7 @@ struct shm_slot {
 	X(bad_requests, "answered 400, 414, 431 before an app was known")                          \
 	X(unknown_host, "answered 404: no app has this host and path")                             \
 	X(log_written, "access log records")                                                       \
+	X(log_left_out, "requests that were not logged because only a share is")                   \
 	X(log_dropped, "access log records for which the ring had no room")                        \
 	X(no_memory, "requests failed for want of memory")
 

@@ -55,3 +55,24 @@ def test_it_can_be_left_alone(serve):
              "the router passes traces on")
     assert "traceparent" not in curl(u)
     echo.shutdown()
+
+
+def test_a_share_is_logged_and_every_failure(serve):
+    echo = EchoServer()
+    u = serve("log: { sample: 10%, slow: 0 }\n" + CONFIG.replace("PORT", str(echo.port)))
+    traces = ["%032x" % (i * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2 ** 128) for i in range(1, 101)]
+    for trace in traces:
+        assert u.get("/", headers={"traceparent": f"00-{trace}-{PARENT}-01"})[0] == 200
+    for trace in traces[:5]:
+        assert u.get("/failed", headers={"traceparent": f"00-{trace}-{PARENT}-01", "X-Status": "500"})[0] == 500
+
+    def left_out():
+        text = u.api("GET", "/metrics")[1]
+        return int(next(x for x in text.splitlines() if x.startswith("upstate_router_log_left_out_total")).split()[1])
+
+    wait_for(lambda: len(records(u)) + left_out() == 105, "each is logged or left out")
+    wait_for(lambda: sum(r["path"] == "/failed" for r in records(u)) == 5, "failures are in the file")
+    shares = {r["path"]: r["sample"] for r in records(u)}
+    assert shares == {"/": 0.1, "/failed": 1}
+    assert 2 <= sum(r["path"] == "/" for r in records(u)) <= 25
+    echo.shutdown()

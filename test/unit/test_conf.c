@@ -79,6 +79,8 @@ static void three_lines_make_an_app_and_the_rest_has_defaults(void **state UNUSE
 	assert_int_equal(c->idle_ms, 75000);
 	assert_true(c->access_log);
 	assert_int_equal(c->trace, TRACE_MAKE);
+	assert_int_equal(c->log_sample, 1000000);
+	assert_int_equal(c->log_slow_ms, 1000);
 	assert_int_equal(c->log_bytes, 10 << 20);
 	assert_int_equal(c->log_files, 5);
 	assert_int_equal(c->app_count, 1);
@@ -297,6 +299,11 @@ static void durations_and_sizes_are_read_with_their_units(void **state UNUSED)
 	assert_true(conf_duration("2m", &v) && v == 120000);
 	assert_true(conf_duration("1 h", &v) && v == 3600000);
 	assert_true(conf_duration("0.25s", &v) && v == 250);
+	assert_true(conf_percent("10%", &v) && v == 100000);
+	assert_true(conf_percent("0.125%", &v) && v == 1250);
+	assert_true(conf_percent("100 %", &v) && v == 1000000);
+	assert_false(conf_percent("10", &v) || conf_percent("%", &v) || conf_percent("-1%", &v) ||
+		     conf_percent("0.1", &v) || conf_percent("1.2345%", &v));
 	assert_false(conf_duration("", &v) || conf_duration("s", &v) || conf_duration("5x", &v) ||
 		     conf_duration("-5s", &v) || conf_duration("1.s", &v) ||
 		     conf_duration("1.2345s", &v) || conf_duration("99999999999999999999s", &v) ||
@@ -339,7 +346,7 @@ static void unknown_keys_come_with_the_right_word(void **state UNUSED)
 		"f:1:28: error: unknown key 'listen' in app 'web'; it belongs at the top of the "
 		"file\n");
 	refused("log: { banana: 5 }\n" APP,
-		"f:1:8: error: unknown key 'banana' in log; known are: access, size, files\n");
+		"f:1:8: error: unknown key 'banana' in log; known are: access, sample, slow, size, files\n");
 	refused("listen: [{https: '0.0.0.0:443'}]\n" APP,
 		"f:1:11: error: unknown key 'https' in listen; it takes 'http' and 'proxy'\n");
 }
@@ -374,6 +381,9 @@ static void types_are_named_when_they_are_wrong(void **state UNUSED)
 		"f:1:15: error: log.files: expected a number, found a list\n");
 	refused("log: { files: }\n" APP,
 		"f:1:15: error: log.files: expected a number, found nothing\n");
+	refused("log: { sample: 0.1 }\n" APP,
+		"f:1:16: error: log.sample: expected a share like 10%, found '0.1'\n");
+	refused("log: { sample: 101% }\n" APP, "f:1:16: error: log.sample: 101% is above 100%\n");
 	refused("log: { access: maybe }\n" APP,
 		"f:1:16: error: log.access: expected true or false, found 'maybe'\n");
 	refused("apps: [hello]\n",

@@ -181,6 +181,8 @@ static void a_file_that_cannot_be_opened_is_tried_again_each_second(void **unuse
 
 /* --- access -------------------------------------------------------------- */
 
+#define SHARE_OF_ID 725952 /* the smallest share that has the id of W3C's examples */
+
 static char record[2000];
 
 static uint32_t make_record(const char *path, size_t path_len)
@@ -194,6 +196,7 @@ static uint32_t make_record(const char *path, size_t path_len)
 				  .status = 200,
 				  .tries = 2,
 				  .end = ACCESS_DONE,
+				  .sample = 12500,
 				  .release = 12,
 				  .method_len = 3,
 				  .host_len = 2,
@@ -225,7 +228,35 @@ static void a_record_becomes_a_line_of_json(void **unused UNUSED)
 	    "\"method\":\"GET\",\"host\":\"ho\",\"path\":\"/a?b\",\"status\":200,"
 	    "\"bytes_in\":5,\"bytes_out\":7000000000,\"ms\":12.345,\"wait_ms\":1.000,"
 	    "\"target_ms\":0.009,\"app\":\"book\",\"release\":12,\"target\":\"T\","
-	    "\"tries\":2,\"id\":\"id\",\"trace\":\"tr\",\"end\":\"done\",\"agent\":\"U\"}\n");
+	    "\"tries\":2,\"id\":\"id\",\"trace\":\"tr\",\"sample\":0.0125,\"end\":\"done\",\"agent\":\"U\"}\n");
+}
+
+static uint32_t count_sampled(uint32_t share, uint32_t of)
+{
+	uint32_t count = 0;
+	char id[33];
+
+	for (uint32_t i = 0; i < of; i++) {
+		/* Ids that count up are the hardest: only their last digits differ. */
+		snprintf(id, sizeof(id), "0af7651916cd43dd8448eb21%08x", i);
+		count += access_sampled(id, 32, share);
+		if (access_sampled(id, 32, share))
+			assert_true(access_sampled(id, 32, share + share / 2)); /* a part of a larger one */
+	}
+	return count;
+}
+
+static void a_share_of_the_traces_is_logged_and_always_the_same_ones(void **unused UNUSED)
+{
+	assert_int_equal(count_sampled(0, 10000), 0);
+	assert_int_equal(count_sampled(ACCESS_ALL, 10000), 10000);
+	assert_in_range(count_sampled(100000, 100000), 9700, 10300);
+	assert_in_range(count_sampled(1000, 100000), 70, 130);
+	assert_in_range(count_sampled(500000, 100000), 49500, 50500);
+	/* Written down, because other hops decide alike: it must not change from version to version. */
+	assert_true(access_sampled("0af7651916cd43dd8448eb211c80319c", 32, SHARE_OF_ID));
+	assert_false(access_sampled("0af7651916cd43dd8448eb211c80319c", 32, SHARE_OF_ID - 1));
+	assert_true(access_sampled("", 0, ACCESS_ALL));
 }
 
 /* Jansson, a strict reader, is the judge. */
@@ -418,6 +449,7 @@ int main(void)
 	    cmocka_unit_test(what_is_not_utf8_becomes_a_replacement_character),
 	    cmocka_unit_test(a_record_whose_lengths_do_not_add_up_is_refused),
 	    T(the_logger_writes_lines_partial_lines_and_what_is_left_at_the_end),
+	    T(a_share_of_the_traces_is_logged_and_always_the_same_ones),
 	    T(the_bell_wakes_the_logger_and_records_reach_the_access_log),
 	};
 

@@ -107,6 +107,8 @@ static void set_limit(char *word, char *value)
 	FIELD(in.limits, idle_ms)
 	FIELD(in.limits, access_log)
 	FIELD(in.limits, trace)
+	FIELD(in.limits, log_sample)
+	FIELD(in.limits, log_slow_ms)
 	fprintf(stderr, "no limit is called %s\n", word);
 	exit(2);
 }
@@ -251,7 +253,8 @@ static int make_table(void)
 	in = (struct table_in){.apps = apps, .trusted = trusted, .listeners = &listener, .listener_count = 1,
 			       .limits = {.clients = 10000, .header_bytes = 16384,
 					  .header_count = 100, .header_ms = 10000,
-					  .idle_ms = 60000, .access_log = 1, .trace = TRACE_MAKE}};
+					  .idle_ms = 60000, .access_log = 1, .trace = TRACE_MAKE,
+					  .log_sample = ACCESS_ALL}};
 	while (getline(&line, &cap, f) > 0)
 		read_line(line);
 	free(line);
@@ -409,9 +412,9 @@ static void print_log(void)
 			const uint16_t *n = &rec.method_len;
 
 			memcpy(&rec, p, sizeof(rec));
-			printf("%s{\"status\": %u, \"end\": %u, \"tries\": %u, \"bytes_in\": %llu, "
+			printf("%s{\"status\": %u, \"end\": %u, \"sample\": %u, \"tries\": %u, \"bytes_in\": %llu, "
 			       "\"bytes_out\": %llu, \"wall_us\": %llu, \"total_us\": %u",
-			       comma, rec.status, rec.end, rec.tries,
+			       comma, rec.status, rec.end, rec.sample, rec.tries,
 			       (unsigned long long)rec.bytes_in, (unsigned long long)rec.bytes_out,
 			       (unsigned long long)rec.wall_us, rec.total_us);
 			p += sizeof(rec);
