@@ -16,6 +16,7 @@ struct balance_target {
 	enum target_use use;
 	enum health_state health;
 	uint32_t outstanding;
+	uint64_t mark; /* core/near.h; not looked at here */
 	bool tried; /* this request was sent to it before: only taken when nobody else has a place */
 };
 

@@ -100,32 +100,31 @@ int32_t table_find(const struct table *t, const char *host, size_t host_len, con
 	return app >= 0 ? app : find_path(t, TABLE_HASH_START, "", 0, path, path_len);
 }
 
-static const struct table_net *nets(const struct table *t)
-{
-	return (const void *)((const char *)t + t->nets);
-}
-
 static const struct table_listener *listeners(const struct table *t)
 {
 	return (const void *)((const char *)t + t->listeners);
 }
 
+bool table_net_has(const struct table_net *net, const uint8_t addr[16])
+{
+	uint32_t whole = net->bits / 8, rest = net->bits % 8;
+	uint8_t mask = (uint8_t)(0xff00 >> rest);
+
+	return !memcmp(net->addr, addr, whole) &&
+	       (!rest || !((net->addr[whole] ^ addr[whole]) & mask));
+}
+
 static bool is_within(const struct table_net *net, uint32_t count, const uint8_t addr[16])
 {
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t whole = net[i].bits / 8, rest = net[i].bits % 8;
-		uint8_t mask = (uint8_t)(0xff00 >> rest);
-
-		if (!memcmp(net[i].addr, addr, whole) &&
-		    (!rest || !((net[i].addr[whole] ^ addr[whole]) & mask)))
+	for (uint32_t i = 0; i < count; i++)
+		if (table_net_has(&net[i], addr))
 			return true;
-	}
 	return false;
 }
 
 bool table_trusted(const struct table *t, const uint8_t addr[16])
 {
-	return is_within(nets(t), t->trusted_count, addr);
+	return is_within(table_nets(t), t->trusted_count, addr);
 }
 
 const struct table_listener *table_listener(const struct table *t, uint64_t id)
@@ -138,7 +137,7 @@ const struct table_listener *table_listener(const struct table *t, uint64_t id)
 
 bool table_proxied(const struct table *t, const struct table_listener *l, const uint8_t addr[16])
 {
-	return is_within(nets(t) + l->first_net, l->net_count, addr);
+	return is_within(table_nets(t) + l->first_net, l->net_count, addr);
 }
 
 /* --- checking --- */
@@ -148,7 +147,7 @@ static bool array_fits(const struct table *t, uint32_t at, uint64_t n, size_t si
 	return at % 8 == 0 && at >= sizeof(*t) && at <= t->size && n <= (t->size - at) / size;
 }
 
-static bool is_string(const struct table *t, uint32_t at, size_t max)
+bool table_is_string(const struct table *t, uint32_t at, size_t max)
 {
 	return at < t->strings_len && strnlen(table_string(t, at), max + 1) <= max;
 }
@@ -173,6 +172,8 @@ static const char *check_frame(const struct table *t, size_t len)
 	    !array_fits(t, t->routes, t->route_cap, sizeof(struct table_route)) ||
 	    !array_fits(t, t->nets, t->net_count, sizeof(struct table_net)) ||
 	    !array_fits(t, t->listeners, t->listener_count, sizeof(struct table_listener)) ||
+	    !array_fits(t, t->policies, t->policy_count, sizeof(struct table_policy)) ||
+	    !array_fits(t, t->rules, t->rule_count, sizeof(struct table_rule)) ||
 	    !array_fits(t, t->strings, t->strings_len, 1))
 		return "an array lies outside of it";
 	if (!t->strings_len || table_string(t, t->strings_len - 1)[0])
@@ -202,15 +203,17 @@ static const char *check_apps(const struct table *t)
 	for (uint32_t i = 0; i < t->app_count; i++) {
 		const struct table_app *a = &table_apps(t)[i];
 
-		if (!is_string(t, a->name, TABLE_NAME_MAX) ||
-		    !is_string(t, a->health_path, TABLE_TEXT_MAX))
+		if (!table_is_string(t, a->name, TABLE_NAME_MAX) ||
+		    !table_is_string(t, a->health_path, TABLE_TEXT_MAX))
 			return "an app's string lies outside of it";
+		if (a->policy > t->policy_count)
+			return "an app's policy lies outside of it";
 		if (a->first_target != next || a->target_count > t->target_count - next)
 			return "an app's targets lie outside of it";
 		for (next += a->target_count; g < table_targets(t) + next; g++) {
 			if (g->app != i)
 				return "a target belongs to another app";
-			if (!is_string(t, g->name, TABLE_NAME_MAX) || g->use >= USE_COUNT)
+			if (!table_is_string(t, g->name, TABLE_NAME_MAX) || g->use >= USE_COUNT)
 				return "a target's name or use is wrong";
 			if (!addr_is_right(g))
 				return "a target's address is wrong";
@@ -235,14 +238,6 @@ static const char *check_routes(const struct table *t)
 			return "a route leads to no app";
 	}
 	return used < t->route_cap ? NULL : "its index has no free place";
-}
-
-static const char *check_nets(const struct table *t)
-{
-	for (uint32_t i = 0; i < t->net_count; i++)
-		if (nets(t)[i].bits > 128)
-			return "a network has more than 128 bits";
-	return t->trusted_count <= t->net_count ? NULL : "a trusted network lies outside of it";
 }
 
 static const char *check_listeners(const struct table *t)
@@ -271,7 +266,7 @@ int table_check(const void *data, size_t len, struct err *e)
 	if (!wrong)
 		wrong = check_routes(t);
 	if (!wrong)
-		wrong = check_nets(t);
+		wrong = table_check_policies(t);
 	if (!wrong)
 		wrong = check_listeners(t);
 	return wrong ? err_set(e, ERR_CORRUPT, "the routing table cannot be used: %s", wrong) : 0;

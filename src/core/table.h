@@ -25,7 +25,9 @@
 #define TABLE_TARGETS_MAX 30000
 #define TABLE_ADDR_MAX 112
 #define TABLE_NAME_MAX 255 /* of an app, a target */
-#define TABLE_TEXT_MAX 4096 /* of a host pattern, a path */
+#define TABLE_TEXT_MAX 4096 /* of a host pattern, a path, a name or value of a rule */
+#define TABLE_PAGE_MAX (64u * 1024) /* of a page of an app's own */
+#define TABLE_RULES_MAX (1u << 22)
 
 enum target_kind { TARGET_UNIX, TARGET_TCP };
 
@@ -89,6 +91,52 @@ struct table_app {
 	uint32_t probe_ms, probe_timeout_ms, rise, fall;
 	uint32_t proxy; /* enum proxy_version: what connections to its targets begin with */
 	uint32_t retry_unread; /* 1: a unix socket's ECONNRESET proves a small request unread */
+	uint32_t policy; /* index + 1 of what its operator wants beyond that; 0: nothing */
+};
+
+/* What a rule says, by its kind. X(NAME, meaning of key, value and number) */
+#define TABLE_RULE_TABLE(X)                                                                        \
+	X(REQUEST_SET, "a field of the request: name, value")                                      \
+	X(REQUEST_REMOVE, "a field that is not passed on: name")                                   \
+	X(ANSWER_SET, "a field of the answer: name, value")                                        \
+	X(ANSWER_REMOVE, "a field that is not passed on: name")                                    \
+	X(REDIRECT, "path (with a final '*': all below it), where to, status")                     \
+	X(PAGE, "content type, content, status of our own answers that it stands for")             \
+	X(USER, "name, salt and hash of the password as wire/password.h writes them")
+
+enum table_rule_kind {
+#define X(name, what) RULE_##name,
+	TABLE_RULE_TABLE(X)
+#undef X
+	RULE_COUNT
+};
+
+struct table_rule {
+	uint32_t key, key_len; /* offsets; each text is followed by a NUL */
+	uint32_t value, value_len;
+	uint32_t number;
+};
+
+struct table_range {
+	uint32_t first, count;
+};
+
+enum table_rate { RATE_NONE, RATE_ADDRESS, RATE_HEADER };
+enum table_near { NEAR_NONE, NEAR_COOKIE, NEAR_ADDRESS, NEAR_PATH, NEAR_HEADER };
+
+/* What the operator of an app wants beyond reaching it. An app without such wishes has none of these,
+ * and costs one test of a zero. */
+struct table_policy {
+	struct table_range rules[RULE_COUNT]; /* in the order in which they were written */
+	struct table_range allow, deny;	      /* networks */
+	uint32_t maintenance;		      /* 1: 503 to everyone */
+	uint32_t auth;	/* 1: only for users; offset of the realm's name: */
+	uint32_t realm;
+	uint32_t rate; /* enum table_rate */
+	uint32_t rate_header; /* offset of its name, lower case */
+	uint32_t rate_requests, rate_ms, rate_burst;
+	uint32_t near;	    /* enum table_near: by what a request finds the same target again */
+	uint32_t near_name; /* offset: of the cookie, of the header (lower case) */
 };
 
 struct table_route {
@@ -117,8 +165,10 @@ struct table {
 	struct table_limits limits;
 	uint32_t app_count, target_count, route_cap, listener_count;
 	uint32_t net_count, trusted_count; /* the first of them are the trusted ones */
-	uint32_t apps, targets, routes, nets, listeners, strings; /* offsets of the arrays */
+	uint32_t policy_count, rule_count;
+	uint32_t apps, targets, routes, nets, listeners, policies, rules, strings; /* offsets of the arrays */
 	uint32_t strings_len;
+	uint64_t key[2]; /* for hashes that clients must not be able to foresee; the same for ever */
 	uint32_t path_longest; /* bytes of the longest prefix: what is behind it need not be hashed */
 };
 
@@ -129,6 +179,18 @@ static inline const struct table_app *table_apps(const struct table *t)
 static inline const struct table_target *table_targets(const struct table *t)
 {
 	return (const void *)((const char *)t + t->targets);
+}
+static inline const struct table_net *table_nets(const struct table *t)
+{
+	return (const void *)((const char *)t + t->nets);
+}
+static inline const struct table_rule *table_rules(const struct table *t)
+{
+	return (const void *)((const char *)t + t->rules);
+}
+static inline const struct table_policy *table_policies(const struct table *t)
+{
+	return (const void *)((const char *)t + t->policies);
 }
 static inline const char *table_string(const struct table *t, uint32_t offset)
 {
@@ -146,6 +208,21 @@ struct table_in_target {
 	uint8_t addr[TABLE_ADDR_MAX];
 };
 
+struct table_in_rule {
+	enum table_rule_kind kind;
+	const char *key, *value;     /* value NULL: none */
+	uint32_t key_len, value_len; /* 0: up to its end */
+	uint32_t number;
+};
+
+struct table_in_policy {
+	const struct table_in_rule *rules;
+	const struct table_net *allow, *deny;
+	uint32_t rule_count, allow_count, deny_count;
+	const char *realm, *rate_header, *near_name; /* NULL: none */
+	struct table_policy v; /* its plain values */
+};
+
 struct table_in_app {
 	const char *name;
 	const char *health_path; /* NULL or "": connect only */
@@ -156,6 +233,7 @@ struct table_in_app {
 	struct table_app v; /* its plain values; offsets and indexes are filled in by the builder */
 	const struct table_in_target *targets;
 	uint32_t target_count;
+	const struct table_in_policy *policy; /* NULL: none */
 };
 
 struct table_in_listener {
@@ -173,6 +251,7 @@ struct table_in {
 	uint32_t app_count;
 	const struct table_in_listener *listeners;
 	uint32_t listener_count;
+	uint64_t key[2];
 };
 
 /* Appends the table to `ret` (empty before). ERR_INPUT when two apps claim the same host and path
@@ -210,3 +289,4 @@ bool table_trusted(const struct table *t, const uint8_t addr[16]);
 const struct table_listener *table_listener(const struct table *t, uint64_t id);
 /* Must a connection from there begin with a PROXY header? */
 bool table_proxied(const struct table *t, const struct table_listener *l, const uint8_t addr[16]);
+bool table_net_has(const struct table_net *net, const uint8_t addr[16]);

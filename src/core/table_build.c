@@ -10,20 +10,6 @@
 
 #include "core/table_priv.h"
 
-struct build {
-	const struct table_in *in;
-	struct err *e;
-	/* sizes */
-	uint64_t target_count, route_count, strings_len;
-	/* the block */
-	struct table *t;
-	struct table_app *apps;
-	struct table_target *targets;
-	struct table_route *routes;
-	char *strings;
-	uint32_t string_at, target_at;
-};
-
 /* What a pattern is stored as: without "*". */
 static const char *host_text(const char *host)
 {
@@ -91,12 +77,15 @@ static int measure_app(struct build *b, const struct table_in_app *a)
 	}
 	b->target_count += a->target_count;
 	b->route_count += (uint64_t)a->host_count * ((uint64_t)a->path_count + 1);
-	return 0;
+	return a->policy ? table_measure_policy(b, a) : 0;
 }
 
 static int measure(struct build *b)
 {
 	b->strings_len = 1;
+	b->net_count = b->in->trusted_count;
+	for (uint32_t i = 0; i < b->in->listener_count; i++)
+		b->net_count += b->in->listeners[i].net_count;
 	for (uint32_t i = 0; i < b->in->app_count; i++) {
 		int rc = measure_app(b, &b->in->apps[i]);
 
@@ -123,20 +112,19 @@ static uint64_t place(uint64_t *end, uint64_t n, size_t size)
 /* Lays the arrays out and gets the memory for all of it. */
 static int lay_out(struct build *b, uint64_t generation, struct buf *ret)
 {
-	uint64_t cap = 8, size = sizeof(struct table), at[6], net_count = b->in->trusted_count;
+	uint64_t cap = 8, size = sizeof(struct table), at[8];
 	struct table *t;
-
-	for (uint32_t i = 0; i < b->in->listener_count; i++)
-		net_count += b->in->listeners[i].net_count;
 
 	while (cap < 2 * b->route_count + 2)
 		cap *= 2;
 	at[0] = place(&size, b->in->app_count, sizeof(struct table_app));
 	at[1] = place(&size, b->target_count, sizeof(struct table_target));
 	at[2] = place(&size, cap, sizeof(struct table_route));
-	at[3] = place(&size, net_count, sizeof(struct table_net));
+	at[3] = place(&size, b->net_count, sizeof(struct table_net));
 	at[4] = place(&size, b->in->listener_count, sizeof(struct table_listener));
-	at[5] = place(&size, b->strings_len, 1);
+	at[5] = place(&size, b->policy_count, sizeof(struct table_policy));
+	at[6] = place(&size, b->rule_count, sizeof(struct table_rule));
+	at[7] = place(&size, b->strings_len, 1);
 	t = size < UINT32_MAX ? (void *)buf_room(ret, size) : NULL;
 	if (!t)
 		return err_set(b->e, ERR_LIMIT, "a routing table of %llu bytes is too large",
@@ -147,16 +135,21 @@ static int lay_out(struct build *b, uint64_t generation, struct buf *ret)
 			    .generation = generation, .limits = b->in->limits,
 			    .app_count = b->in->app_count,
 			    .target_count = (uint32_t)b->target_count, .route_cap = (uint32_t)cap,
-			    .listener_count = b->in->listener_count, .net_count = (uint32_t)net_count,
-			    .trusted_count = b->in->trusted_count, .apps = (uint32_t)at[0],
+			    .listener_count = b->in->listener_count,
+			    .net_count = (uint32_t)b->net_count,
+			    .trusted_count = b->in->trusted_count,
+			    .policy_count = (uint32_t)b->policy_count,
+			    .rule_count = (uint32_t)b->rule_count, .apps = (uint32_t)at[0],
 			    .targets = (uint32_t)at[1], .routes = (uint32_t)at[2],
 			    .nets = (uint32_t)at[3], .listeners = (uint32_t)at[4],
-			    .strings = (uint32_t)at[5], .strings_len = (uint32_t)b->strings_len};
+			    .policies = (uint32_t)at[5], .rules = (uint32_t)at[6],
+			    .strings = (uint32_t)at[7], .strings_len = (uint32_t)b->strings_len,
+			    .key = {b->in->key[0], b->in->key[1]}};
 	b->t = t;
 	b->apps = (void *)((char *)t + at[0]);
 	b->targets = (void *)((char *)t + at[1]);
 	b->routes = (void *)((char *)t + at[2]);
-	b->strings = (char *)t + at[5];
+	b->strings = (char *)t + at[7];
 	b->string_at = 1;
 	return 0;
 }
@@ -178,9 +171,10 @@ static void add_listeners(struct build *b)
 			memcpy(nets + at, l->nets, l->net_count * sizeof(*nets));
 		at += l->net_count;
 	}
+	b->net_at = at;
 }
 
-static uint32_t add_string(struct build *b, const char *s)
+uint32_t table_add_string(struct build *b, const char *s)
 {
 	uint32_t at = b->string_at;
 	size_t n = strlen(s) + 1;
@@ -234,7 +228,7 @@ static int add_routes(struct build *b, const struct table_in_app *a, uint32_t ap
 	uint32_t paths = b->string_at;
 
 	for (uint32_t i = 0; i < a->path_count; i++) {
-		add_string(b, a->paths[i]);
+		table_add_string(b, a->paths[i]);
 		b->t->path_longest = MAX(b->t->path_longest, prefix_len(a->paths[i]));
 	}
 	for (uint32_t i = 0; i < a->host_count; i++) {
@@ -242,7 +236,7 @@ static int add_routes(struct build *b, const struct table_in_app *a, uint32_t ap
 		struct table_route r = {.host_len = len, .app = UINT32_MAX};
 		uint64_t host_hash = TABLE_HASH_START;
 
-		r.host = add_string(b, host_text(a->hosts[i]));
+		r.host = table_add_string(b, host_text(a->hosts[i]));
 		for (uint32_t j = len; j-- > 0;) {
 			char *c = &b->strings[r.host + j];
 
@@ -271,10 +265,11 @@ static int add_app(struct build *b, const struct table_in_app *a, uint32_t app)
 	struct table_app *v = &b->apps[app];
 
 	*v = a->v;
-	v->name = add_string(b, a->name);
-	v->health_path = add_string(b, a->health_path ? a->health_path : "");
+	v->name = table_add_string(b, a->name);
+	v->health_path = table_add_string(b, a->health_path ? a->health_path : "");
 	v->first_target = b->target_at;
 	v->target_count = a->target_count;
+	v->policy = a->policy ? table_add_policy(b, a->policy) : 0;
 	for (uint32_t i = 0; i < a->target_count; i++) {
 		const struct table_in_target *from = &a->targets[i];
 		struct table_target *g = &b->targets[b->target_at++];
@@ -286,7 +281,7 @@ static int add_app(struct build *b, const struct table_in_app *a, uint32_t app)
 		g->kind = from->kind;
 		g->use = from->use;
 		g->app = app;
-		g->name = add_string(b, from->name);
+		g->name = table_add_string(b, from->name);
 		g->addr_len = MIN(from->addr_len, (uint16_t)TABLE_ADDR_MAX);
 		memcpy(g->addr, from->addr, g->addr_len);
 	}

@@ -5,9 +5,31 @@
  */
 #include <string.h>
 
+#include "core/policy.h"
 #include "core/table.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static size_t read_policy(const struct table *t, const struct table_policy *p)
+{
+	static const char target[] = "/old/x?y";
+	static char place[TABLE_TEXT_MAX + sizeof(target)];
+	const uint8_t addr[16] = {10};
+	const struct table_rule *r = policy_redirect(t, p, target, 6);
+	size_t sum = policy_admits(t, p, addr);
+
+	if (r)
+		sum += policy_location(t, r, target, 8, 6, place);
+	for (uint16_t status = 400; status < 600; status++)
+		sum += policy_page(t, p, status) != NULL;
+	for (int kind = 0; kind < RULE_COUNT; kind++)
+		for (uint32_t i = 0; i < p->rules[kind].count; i++) {
+			r = &table_rules(t)[p->rules[kind].first + i];
+			sum += strlen(table_string(t, r->key)) + strlen(table_string(t, r->value));
+		}
+	return sum + strlen(table_string(t, p->realm)) + strlen(table_string(t, p->rate_header)) +
+	       strlen(table_string(t, p->near_name));
+}
 
 static void read_all(const struct table *t)
 {
@@ -19,6 +41,8 @@ static void read_all(const struct table *t)
 	for (size_t i = 0; i < 25; i++)
 		sum += (size_t)(1 + table_find(t, hosts[i / 5], strlen(hosts[i / 5]), paths[i % 5],
 					       strlen(paths[i % 5])));
+	for (uint32_t i = 0; i < t->policy_count; i++)
+		sum += read_policy(t, &table_policies(t)[i]);
 	for (uint32_t i = 0; i < t->app_count; i++)
 		sum += strlen(table_string(t, table_apps(t)[i].name)) +
 		       strlen(table_string(t, table_apps(t)[i].health_path));
@@ -32,7 +56,16 @@ static struct buf good_table(void)
 	static const char *const hosts[] = {"example.org", "*.example.org", "*"};
 	static const char *const paths[] = {"/", "/api"};
 	struct table_in_target g = {.id = 1, .use = USE_SERVE, .name = "a/1"};
+	static const struct table_in_rule rules[] = {
+	    {.kind = RULE_REQUEST_SET, .key = "X-A", .value = "a"},
+	    {.kind = RULE_REDIRECT, .key = "/old/*", .value = "/new/*", .number = 307},
+	    {.kind = RULE_PAGE, .key = "text/html", .value = "<p>{id}", .number = 502},
+	    {.kind = RULE_USER, .key = "ann", .value = "sha256:00:00"}};
 	struct table_net net;
+	struct table_in_policy policy = {.rules = rules, .rule_count = 4, .allow = &net,
+					 .allow_count = 1, .deny = &net, .deny_count = 1, .realm = "r",
+					 .v = {.rate = RATE_ADDRESS, .rate_requests = 1, .rate_ms = 1,
+					       .rate_burst = 1, .near = NEAR_PATH}};
 	struct table_in_app a = {.name = "a",
 				 .health_path = "/up",
 				 .hosts = hosts,
@@ -40,7 +73,8 @@ static struct buf good_table(void)
 				 .paths = paths,
 				 .path_count = 2,
 				 .targets = &g,
-				 .target_count = 1};
+				 .target_count = 1,
+				 .policy = &policy};
 	struct table_in in = {.apps = &a, .app_count = 1, .trusted = &net, .trusted_count = 1};
 	struct buf b = {0};
 

@@ -224,8 +224,8 @@ enum balance_verdict router_pick(struct sim *s, uint32_t app, const struct reque
 	for (uint32_t i = 0; i < ra->len; i++) {
 		const struct rt_target *from = &ra->t[i];
 
-		t[i] = (struct balance_target){from->use, from->health.state, from->outstanding,
-					       false};
+		t[i] = (struct balance_target){.use = from->use, .health = from->health.state,
+					       .outstanding = from->outstanding};
 		if (sim_mutated(s, MUTATE_PICK_DRAIN) && t[i].use == USE_DRAIN)
 			t[i].use = USE_SERVE;
 		for (uint32_t j = 0; q && j < q->tried_len; j++)

@@ -85,7 +85,7 @@ static uint32_t taken;
 static int four_that_are_up(void **state UNUSED)
 {
 	for (int i = 0; i < 4; i++)
-		targets[i] = (struct balance_target){USE_SERVE, HEALTH_UP, 0, false};
+		targets[i] = (struct balance_target){.use = USE_SERVE, .health = HEALTH_UP};
 	taken = 99;
 	return 0;
 }
