@@ -9,8 +9,15 @@
 
 #define OWN_MS 10000 /* to take one */
 
+#define HEAD_MOST 600u /* of our own lines */
+
 static const char page[] = "<!doctype html>\n<title>%u %s</title>\n<h1>%u %s</h1>\n"
 			   "<p>%s.</p>\n<p><small>Answered by Upstate.</small></p>\n";
+
+struct body {
+	const char *type, *text, *id; /* id: of the request, in the place of "{id}" in the text; or NULL */
+	uint32_t len, id_len;
+};
 
 static void put_text(struct buffer *b, const char *fmt, ...) PRINTF(2, 3);
 
@@ -26,27 +33,72 @@ static void put_text(struct buffer *b, const char *fmt, ...)
 	b->len += (uint32_t)n;
 }
 
-static void write_answer(struct exchange *x, uint16_t status, const char *why)
+static void put_bytes(struct buffer *b, const char *p, uint32_t n)
+{
+	ensure(n <= b->cap - b->len);
+	memcpy(b->data + b->len, p, n);
+	b->len += n;
+}
+
+/* The app's own page for this status, if it has one. */
+static bool find_page(struct exchange *x, uint16_t status, struct body *ret)
+{
+	const struct table_policy *p = x->app ? policy_of(x->app) : NULL;
+	const struct table_rule *r = p ? policy_page(x->t->table, p, status) : NULL;
+
+	if (!r)
+		return false;
+	*ret = (struct body){.type = table_string(x->t->table, r->key),
+			     .text = table_string(x->t->table, r->value), .len = r->value_len};
+	if (x->req && memmem(ret->text, ret->len, "{id}", 4)) {
+		ret->id = x->req->data + x->id.at;
+		ret->id_len = x->id.len;
+	}
+	return true;
+}
+
+static void put_body(struct buffer *b, const struct body *y)
+{
+	const char *mark = y->id ? memmem(y->text, y->len, "{id}", 4) : NULL;
+
+	if (!mark) {
+		put_bytes(b, y->text, y->len);
+		return;
+	}
+	put_bytes(b, y->text, (uint32_t)(mark - y->text));
+	put_bytes(b, y->id, y->id_len);
+	put_bytes(b, mark + 4, y->len - (uint32_t)(mark + 4 - y->text));
+}
+
+static bool write_answer(struct exchange *x, uint16_t status, const char *why, const char *more)
 {
 	const char *reason = http1_reason(status);
-	char body[1024];
-	int n = snprintf(body, sizeof(body), page, status, reason, status, reason, why);
-	struct buffer *b = x->ans;
+	char usual[1024];
+	struct body y = {.type = "text/html; charset=utf-8", .text = usual};
+	struct buffer *b;
+	uint32_t len;
 
-	put_text(b, "HTTP/1.1 %u %s\r\nServer: Upstate\r\nContent-Type: text/html; charset=utf-8\r\n"
-		    "Content-Length: %d\r\nCache-Control: no-store\r\n",
-		 status, reason, n);
-	if (status == 503 && x->app)
+	if (!find_page(x, status, &y))
+		y.len = (uint32_t)snprintf(usual, sizeof(usual), page, status, reason, status, reason, why);
+	len = y.id ? y.len - 4 + y.id_len : y.len;
+	b = x->ans = buffer_get(x->t, HEAD_MOST + (uint32_t)strlen(more) + len);
+	if (!b)
+		return false;
+	put_text(b, "HTTP/1.1 %u %s\r\nServer: Upstate\r\nContent-Type: %.200s\r\n"
+		    "Content-Length: %u\r\nCache-Control: no-store\r\n%s",
+		 status, reason, y.type, len, more);
+	if (status == 503 && x->app && !more[0])
 		put_text(b, "Retry-After: %u\r\n",
 			 hold_retry_after(&x->app->hold, &x->app->limits, x->t->loop.now_ms));
 	if (status == 405)
 		put_text(b, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
 	put_text(b, "Connection: %s\r\n\r\n", x->keep ? "keep-alive" : "close");
 	if (!x->is_head)
-		put_text(b, "%s", body);
+		put_body(b, &y);
+	return true;
 }
 
-void answer_own(struct exchange *x, uint16_t status, const char *why, bool close)
+void answer_more(struct exchange *x, uint16_t status, const char *why, bool close, const char *more)
 {
 	bool garbled = out_pending(&x->reply.out); /* another head is half on its way */
 	/* The rest of the body is not waited for; without one, the connection can go on. */
@@ -63,16 +115,19 @@ void answer_own(struct exchange *x, uint16_t status, const char *why, bool close
 	count_own(x, status);
 	exchange_let_go(x, false);
 	buffer_put(x->t, &x->ans);
-	x->ans = garbled ? NULL : buffer_get(x->t, BUFFER_SMALL);
-	if (!x->ans) {
+	if (garbled || !write_answer(x, status, why, more)) {
 		x->status = 0;
 		exchange_finish(x, AFTER_CLOSE);
 		return;
 	}
-	write_answer(x, status, why);
 	out_set_head(&x->reply.out, x->ans->data, x->ans->len);
 	exchange_timer(x, OWN_MS);
 	answer_run(x);
+}
+
+void answer_own(struct exchange *x, uint16_t status, const char *why, bool close)
+{
+	answer_more(x, status, why, close, "");
 }
 
 void answer_run(struct exchange *x)

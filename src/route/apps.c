@@ -89,6 +89,7 @@ static void target_take(struct thread *t, struct target *g, const struct table_t
 	g->addr_len = conf->addr_len;
 	memcpy(g->addr, conf->addr, sizeof(g->addr));
 	util_copy(g->name, sizeof(g->name), table_string(t->table, conf->name));
+	g->mark = near_mark(t->table->key, g->id);
 	g->use = conf->use;
 	g->drain_until_ms = conf->drain_until_ms;
 }
@@ -144,6 +145,7 @@ static void forget_the_unseen(struct thread *t, struct map *old_apps, struct map
 		if (!app || app->seen == t->mark)
 			continue;
 		app->target_count = 0;
+		app->conf.policy = 0; /* it was in the old table */
 		while (!list_empty(&app->waiting)) {
 			struct exchange *x =
 				container_of(app->waiting.next, struct exchange, in_app);

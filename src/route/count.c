@@ -18,6 +18,13 @@ void count_own(struct exchange *x, uint16_t status)
 		shm_add(&x->app->n->failed_502, 1);
 	else if (status == 504)
 		shm_add(&x->app->n->failed_504, 1);
+	else if (status / 100 == 3)
+		shm_add(&x->app->n->redirected, 1);
+	if (status == 401 || status == 403 || status == 429)
+		shm_add(status == 401	? &x->app->n->refused_401
+			: status == 403 ? &x->app->n->refused_403
+					: &x->app->n->refused_429,
+			1);
 }
 
 static _Atomic uint64_t *class_of(struct shm_counts *n, uint16_t status)

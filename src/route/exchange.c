@@ -127,11 +127,16 @@ void exchange_begin(struct client *c)
 	struct thread *t = c->conn.t;
 	const struct http1_head *h = &t->head;
 	struct exchange *x = exchange_new(c);
+	const struct table_policy *policy;
 	struct app *app;
 
 	if (!x)
 		return;
 	note_traits(x, h);
+	app = h->is_connect ? NULL : find_app(t, h);
+	policy = app ? policy_of(app) : NULL;
+	if (policy)
+		policy_request(x, policy, &t->head);
 	if (!headers_request(x, h)) {
 		answer_own(x, 503, "out of memory", true);
 		return;
@@ -143,7 +148,6 @@ void exchange_begin(struct client *c)
 		answer_own(x, 405, "CONNECT is not served here", true);
 		return;
 	}
-	app = find_app(t, h);
 	if (!app) {
 		shm_add(&t->n->unknown_host, 1);
 		answer_own(x, 404, "no app has this host and path", false);
@@ -159,7 +163,9 @@ void exchange_begin(struct client *c)
 	}
 	x->ask.most = app->conf.body_max;
 	out_set_head(&x->ask.out, x->req->data, x->req->len);
-	join_body(x);
+	if (policy && policy_answers(x, policy, h))
+		return;
+	join_body(x); /* a trailer is read into h */
 	exchange_route(x);
 }
 

@@ -278,7 +278,7 @@ static void put_request_headers(struct exchange *x, struct cat *c, const struct 
 bool headers_request(struct exchange *x, const struct http1_head *h)
 {
 	/* What is added is bounded: addresses, an id, fixed text, and Host three times more. */
-	uint32_t most = h->head_len + 700 + 3 * h->host.len;
+	uint32_t most = h->head_len + h->added_len + 700 + 3 * h->host.len;
 	struct trace_in trace = {0};
 	struct cat c;
 
@@ -322,7 +322,7 @@ static bool answer_room(struct exchange *x, const struct http1_head *h, struct c
 {
 	buffer_put(x->t, &x->ans);
 	/* Twice a small head, so that a short body can be put behind it. */
-	x->ans = buffer_get(x->t, h->head_len + 200);
+	x->ans = buffer_get(x->t, h->head_len + h->added_len + 200);
 	if (!x->ans)
 		return false;
 	*c = (struct cat){x->ans->data, x->ans->data, x->ans->data + x->ans->cap};

@@ -24,6 +24,21 @@ void exchange_note_tried(struct exchange *x, struct target *g, bool refused)
 		x->tried[i].refused = refused;
 }
 
+/* The target that the operator's policy wants for this request, if it can be had. */
+static bool pick_near(const struct exchange *x, struct balance_target *b, struct target **ret)
+{
+	const struct app *app = x->app;
+	uint32_t n = app->target_count, limit = app->conf.target_limit;
+	int32_t i;
+
+	for (uint32_t j = 0; j < n; j++)
+		b[j].mark = app->targets[j]->mark;
+	i = x->near == NEAR_COOKIE ? near_marked(b, n, limit, x->near_key) : near_hashed(b, n, limit, x->near_key);
+	if (i >= 0)
+		*ret = app->targets[i];
+	return i >= 0;
+}
+
 static enum balance_verdict pick(struct exchange *x, struct target **ret)
 {
 	struct app *app = x->app;
@@ -41,6 +56,8 @@ static enum balance_verdict pick(struct exchange *x, struct target **ret)
 							memory_order_relaxed);
 		b[i].tried = x->tried_count && find_tried(x, g) >= 0;
 	}
+	if (x->near && pick_near(x, b, ret))
+		return BALANCE_PICKED;
 	v = balance_pick(b, app->target_count, app->conf.target_limit, app->turn++, &i);
 	if (v == BALANCE_PICKED)
 		*ret = app->targets[i];

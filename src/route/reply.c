@@ -63,8 +63,9 @@ static void join_reply(struct exchange *x)
 	out_set_head(o, ans->data, ans->len);
 }
 
-static void start_reply(struct exchange *x, const struct http1_head *h)
+static void start_reply(struct exchange *x, struct http1_head *h)
 {
+	const struct table_policy *policy = policy_of(x->app);
 	struct upstream *u = x->up;
 	bool chunked = !x->old_client && (h->framing == HTTP1_BODY_CHUNKED ||
 					  h->framing == HTTP1_BODY_CLOSE);
@@ -74,6 +75,8 @@ static void start_reply(struct exchange *x, const struct http1_head *h)
 	/* Answered before the request was there: whether the rest comes is not known. */
 	if (unbounded || !x->ask.over)
 		x->keep = false;
+	if (policy)
+		policy_answer(x, policy, h);
 	if (!headers_answer(x, h, chunked, h->status != 101 && !x->keep)) {
 		answer_own(x, 503, "out of memory", true);
 		return;

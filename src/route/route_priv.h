@@ -25,7 +25,10 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "core/balance.h"
+#include "core/bucket.h"
 #include "core/hold.h"
+#include "core/near.h"
+#include "core/policy.h"
 #include "core/retry.h"
 #include "core/table.h"
 #include "loop/loop.h"
@@ -189,12 +192,20 @@ struct shared_target {
 	struct probe *probe; /* main's */
 };
 
+/* Who came how often to an app with a rate. It begins anew when the rate is changed. */
+struct limiter {
+	_Atomic uint32_t refs;
+	struct bucket_rate rate;
+	struct bucket_table buckets;
+};
+
 struct shared_app {
 	_Atomic uint32_t refs;
 	_Atomic uint32_t waiting; /* requests in the waiting room, all threads */
 	_Atomic uint64_t waiting_bytes;
 	_Atomic uint64_t outage_since_ms; /* nobody can serve since; 0: someone can */
 	_Atomic uint32_t waiters[SHM_THREADS];
+	struct limiter *limiter; /* main's: the newest; NULL: none */
 	char name[TABLE_NAME_MAX + 1];
 };
 
@@ -204,6 +215,7 @@ struct view {
 	size_t size;
 	struct shared_app **apps;
 	struct shared_target **targets;
+	struct limiter **limiters; /* by policy; NULL: no rate */
 };
 
 struct shared_app *shared_app_ref(struct shared_app *a);
@@ -211,6 +223,7 @@ void shared_app_unref(struct shared_app *a);
 struct shared_target *shared_target_ref(struct shared_target *g);
 void shared_target_unref(struct shared_target *g);
 void view_unref(struct view *v);
+void limiter_unref(struct limiter *l); /* harmless on NULL */
 
 /* --- a thread's own view of apps and targets (apps.c) --- */
 
@@ -222,7 +235,7 @@ struct target {
 	struct list idle;   /* struct upstream, newest last */
 	struct list active; /* struct upstream */
 	struct loop_timer drain;
-	uint64_t drain_until_ms, id;
+	uint64_t drain_until_ms, id, mark;
 	uint32_t idle_count, slot, release, refs; /* exchanges, and 1 for the table */
 	uint32_t seen; /* generation mark of the last table that had it */
 	enum target_use use;
@@ -351,6 +364,9 @@ struct exchange {
 	/* the request */
 	bool tcp; /* it is a connection of a TCP app, and has no head: tcp.c */
 	bool is_head, safe, upgrade, expects, te_trailers, old_client, keep;
+	bool secure;	   /* it came over TLS; set for cookies alone */
+	uint8_t near;	   /* enum table_near */
+	uint64_t near_key; /* mark of the target (cookie; 0: none yet), or a hash */
 	enum http1_framing framing;
 	uint64_t length;
 	struct slice16 method, host, path, id, agent, trace;
@@ -413,7 +429,16 @@ void tunnel_run(struct exchange *x);
 
 /* answer.c: our own. `close`: the framing is in doubt, or the rest of the request is unread. */
 void answer_own(struct exchange *x, uint16_t status, const char *why, bool close);
+/* With more lines of the head ("Name: value\r\n"), to which the place for Retry-After belongs. */
+void answer_more(struct exchange *x, uint16_t status, const char *why, bool close, const char *more);
 void answer_run(struct exchange *x);
+
+/* policy.c: what the operator of an app decided for it (core/policy.h). The exchange keeps no pointer
+ * to it: a table may be swapped while it goes on. */
+void policy_request(struct exchange *x, const struct table_policy *p, struct http1_head *h);
+/* The request is not for the app. True: it was answered, and x may be gone. */
+bool policy_answers(struct exchange *x, const struct table_policy *p, const struct http1_head *h);
+void policy_answer(struct exchange *x, const struct table_policy *p, struct http1_head *h);
 
 /* headers.c */
 bool headers_request(struct exchange *x, const struct http1_head *h); /* false: no memory */
@@ -461,9 +486,16 @@ struct thread {
 	uint32_t paused_listeners;
 	struct http1_head head; /* of the request or answer being looked at: scratch */
 	char host[256];
+	char cookie[256]; /* scratch: a field that is set */
 	struct balance_target *balance; /* scratch */
 	uint32_t balance_cap;
 };
+
+/* NULL: it has none. */
+static inline const struct table_policy *policy_of(const struct app *app)
+{
+	return app->conf.policy ? &table_policies(app->t->table)[app->conf.policy - 1] : NULL;
+}
 
 int thread_start(struct thread *t);
 void thread_command(struct thread *t, struct command c);

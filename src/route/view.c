@@ -20,8 +20,16 @@ struct shared_app *shared_app_ref(struct shared_app *a)
 
 void shared_app_unref(struct shared_app *a)
 {
-	if (a && atomic_fetch_sub(&a->refs, 1) == 1)
-		free(a);
+	if (!a || atomic_fetch_sub(&a->refs, 1) != 1)
+		return;
+	limiter_unref(a->limiter);
+	free(a);
+}
+
+void limiter_unref(struct limiter *l)
+{
+	if (l && atomic_fetch_sub(&l->refs, 1) == 1)
+		free(l);
 }
 
 struct shared_target *shared_target_ref(struct shared_target *g)
@@ -44,9 +52,12 @@ void view_unref(struct view *v)
 		shared_app_unref(v->apps[i]);
 	for (uint32_t i = 0; i < v->table->target_count; i++)
 		shared_target_unref(v->targets[i]);
+	for (uint32_t i = 0; i < v->table->policy_count; i++)
+		limiter_unref(v->limiters[i]);
 	munmap((void *)v->table, v->size);
 	free(v->apps);
 	free(v->targets);
+	free(v->limiters);
 	free(v);
 }
 
@@ -102,6 +113,7 @@ static struct view *view_map(int fd, struct err *e)
 	v->size = (size_t)st.st_size;
 	v->apps = util_alloc(v->table->app_count * sizeof(*v->apps));
 	v->targets = util_alloc(v->table->target_count * sizeof(*v->targets));
+	v->limiters = util_alloc(v->table->policy_count * sizeof(*v->limiters));
 	return v;
 refused:
 	munmap(p, (size_t)st.st_size);
@@ -119,6 +131,29 @@ static struct shared_app *share_app(struct router *r, const struct table *t, uin
 	a->refs = 1;
 	util_copy(a->name, sizeof(a->name), table_string(t, conf->name));
 	return a;
+}
+
+static void share_limiter(struct view *v, uint32_t app)
+{
+	uint32_t policy = table_apps(v->table)[app].policy;
+	struct shared_app *a = v->apps[app];
+	const struct table_policy *p;
+	struct bucket_rate rate;
+
+	if (!policy || v->limiters[policy - 1])
+		return;
+	p = &table_policies(v->table)[policy - 1];
+	if (!p->rate)
+		return;
+	rate = (struct bucket_rate){p->rate_requests, p->rate_ms, p->rate_burst};
+	if (!a->limiter || memcmp(&a->limiter->rate, &rate, sizeof(rate))) {
+		limiter_unref(a->limiter);
+		a->limiter = util_alloc(sizeof(*a->limiter));
+		a->limiter->refs = 1;
+		a->limiter->rate = rate;
+	}
+	atomic_fetch_add(&a->limiter->refs, 1);
+	v->limiters[policy - 1] = a->limiter;
 }
 
 /* What a router before this one found out still counts when it was good: a target that serves is
@@ -184,8 +219,10 @@ void view_take(struct router *r, int fd, uint64_t generation)
 			  (unsigned long long)generation, e.msg);
 		return;
 	}
-	for (uint32_t i = 0; i < v->table->app_count; i++)
+	for (uint32_t i = 0; i < v->table->app_count; i++) {
 		v->apps[i] = share_app(r, v->table, i);
+		share_limiter(v, i);
+	}
 	for (uint32_t i = 0; i < v->table->target_count; i++)
 		v->targets[i] = share_target(r, &table_targets(v->table)[i]);
 	remember(r, v);

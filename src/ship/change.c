@@ -108,10 +108,11 @@ void ship_receipt(const struct shm_sum *now, const struct shm_sum *base, struct 
 	shm_sum_minus(&d, base);
 	*ret = (struct ship_receipt){
 		.requests = d.requests,
-		.answered = d.answered_2xx + d.answered_3xx + d.answered_4xx + d.answered_5xx,
+		.answered = d.answered_2xx + d.answered_3xx + d.answered_4xx + d.answered_5xx +
+			    d.redirected,
 		.failed = d.failed_502 + d.failed_503_full + d.failed_503_waited + d.failed_504 +
 			  d.failed_cut + d.failed_lost,
-		.refused = d.refused_4xx,
+		.refused = d.refused_4xx + d.refused_503,
 		.held = d.held,
 		.retried = d.retried_unsent + d.retried_unread + d.retried_safe,
 		.slowed = d.slowed,

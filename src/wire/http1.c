@@ -287,6 +287,7 @@ bool http1_is_hop(const struct http1_head *h, const struct http1_header *header)
 	case HTTP1_KEEP_ALIVE:
 	case HTTP1_PROXY_CONNECTION:
 	case HTTP1_TRAILER:
+	case HTTP1_DROPPED:
 		return true;
 	case HTTP1_OTHER:
 		break;

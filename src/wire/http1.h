@@ -13,6 +13,7 @@
 #include "base/util.h"
 
 #define HTTP1_HEADERS_MAX 128
+#define HTTP1_ADDED_MAX 20 /* that whoever passes a head on may put behind those that came */
 
 struct http1_slice {
 	const char *p;
@@ -48,7 +49,10 @@ enum http1_known {
 #define X(name, text) HTTP1_##name,
 	HTTP1_KNOWN_TABLE(X)
 #undef X
-	HTTP1_KNOWN_COUNT
+	HTTP1_KNOWN_COUNT,
+	/* Of a field that whoever passes the head on has taken out, or put in himself: */
+	HTTP1_DROPPED = HTTP1_KNOWN_COUNT,
+	HTTP1_ADDED,
 };
 
 struct http1_header {
@@ -85,7 +89,8 @@ struct http1_head {
 	enum http1_framing framing;
 	uint64_t length; /* HTTP1_BODY_LENGTH */
 	uint32_t header_count;
-	struct http1_header headers[HTTP1_HEADERS_MAX];
+	uint32_t added_len; /* of fields that were put in, as lines */
+	struct http1_header headers[HTTP1_HEADERS_MAX + HTTP1_ADDED_MAX];
 	uint32_t known_at[HTTP1_KNOWN_COUNT]; /* index + 1 of the first header of each kind; 0: none */
 	uint32_t head_len; /* bytes of the head, empty line included */
 };

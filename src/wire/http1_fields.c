@@ -247,6 +247,7 @@ enum http1_result http1_fields(const char *p, const char *end, uint32_t max,
 	if (p[1] != '\n')
 		return http1_refuse(why, "CR without LF");
 	ret->header_count = n;
+	ret->added_len = 0;
 	*ret_twice = twice;
 	*ret_end = p + 2;
 	return HTTP1_DONE;

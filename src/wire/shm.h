@@ -36,6 +36,12 @@
 	X(answered_4xx, "")                                                                        \
 	X(answered_5xx, "")                                                                        \
 	X(refused_4xx, "answered by Upstate itself: the request was at fault (app)")               \
+	X(refused_401, "of these: no user of the app")                                             \
+	X(refused_403, "of these: the address may not use the app")                                \
+	X(refused_429, "of these: over the client's rate")                                         \
+	X(refused_503, "answered by Upstate itself: the app is in maintenance")                    \
+	X(rate_forgotten, "clients whose rate was forgotten for another's: too many at once")      \
+	X(redirected, "answered by Upstate itself: by a redirect of the app's")                    \
 	X(failed_502, "answered by Upstate itself: the target broke, and no retry was right")      \
 	X(failed_503_full, "no place left in the waiting room (app)")                              \
 	X(failed_503_waited, "waited as long as was allowed (app)")                                \

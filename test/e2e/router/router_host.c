@@ -22,6 +22,9 @@
  *	tcp				(the connections are those of the last app, whatever they speak)
  *	app NAME hosts=a,b paths=/ health=/up hold=1 hold_wait_ms=1000 ...
  *	target NAME ADDRESS use=drain drain_ms=500		(of the last app)
+ *	policy maintenance=1 rate_requests=10 realm=x ...	(of the last app; the same for what follows)
+ *	rule KIND KEY VALUE NUMBER				(in VALUE, ~ is a space)
+ *	allow NETWORK, deny NETWORK
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -67,6 +70,9 @@ static struct table_in_target targets[APPS][TARGETS];
 static const char *hosts[APPS][16], *paths[APPS][16];
 static struct table_net trusted[8], proxied[8];
 static struct table_in_listener listener = {.id = 1, .app = UINT32_MAX, .nets = proxied};
+static struct table_in_policy policies[APPS];
+static struct table_in_rule rules[APPS][16];
+static struct table_net nets[APPS][2][8]; /* allow, deny */
 static struct table_in in;
 
 /* Strings of tables stay for ever: a test swaps a few. */
@@ -158,6 +164,43 @@ static void set_target(struct table_in_target *g, char *word, char *value)
 			g->use = u;
 }
 
+static void set_policy(struct table_in_policy *p, char *word, char *value)
+{
+	FIELD(p->v, maintenance)
+	FIELD(p->v, auth)
+	FIELD(p->v, rate)
+	FIELD(p->v, rate_requests)
+	FIELD(p->v, rate_ms)
+	FIELD(p->v, rate_burst)
+	FIELD(p->v, near)
+	if (!strcmp(word, "realm"))
+		p->realm = value;
+	else if (!strcmp(word, "rate_header"))
+		p->rate_header = value;
+	else if (!strcmp(word, "near_name"))
+		p->near_name = value;
+	else
+		exit(2);
+}
+
+static void add_rule(struct table_in_policy *p, struct table_in_rule *to, const char *const *word, uint32_t n)
+{
+	static const char *const kinds[] = {
+#define X(name, what) #name,
+		TABLE_RULE_TABLE(X)
+#undef X
+	};
+	struct table_in_rule *r = &to[p->rule_count++];
+	char *value = n > 3 ? keep(word[3]) : NULL;
+
+	*r = (struct table_in_rule){.key = keep(word[2]), .value = value,
+				    .number = n > 4 ? (uint32_t)atoi(word[4]) : 0};
+	while (strcmp(kinds[r->kind], word[1]))
+		ensure(++r->kind < RULE_COUNT);
+	for (; value && *value; value++)
+		*value = *value == '~' ? ' ' : *value;
+}
+
 /* Slots are given by name and kept, as the controller does. */
 static uint32_t slot_of(const char *name, uint64_t *ret_id)
 {
@@ -202,6 +245,20 @@ static void read_line(char *line)
 		listener.app = i;
 		return;
 	}
+	if (!strcmp(word[0], "policy") || !strcmp(word[0], "rule") || !strcmp(word[0], "allow") ||
+	    !strcmp(word[0], "deny"))
+		apps[i].policy = &policies[i];
+	if (!strcmp(word[0], "rule")) {
+		add_rule(&policies[i], rules[i], word, n);
+		return;
+	}
+	if (!strcmp(word[0], "allow") || !strcmp(word[0], "deny")) {
+		bool deny = word[0][0] == 'd';
+
+		ensure(table_net_parse(word[1], &nets[i][deny][deny ? policies[i].deny_count++
+								    : policies[i].allow_count++]));
+		return;
+	}
 	if (!strcmp(word[0], "app")) {
 		static const struct table_app usual = {
 			.hold_wait_ms = 5000, .hold_requests = 1000, .hold_bytes = 16 << 20,
@@ -214,6 +271,8 @@ static void read_line(char *line)
 		apps[i] = (struct table_in_app){.name = keep(word[1]), .hosts = hosts[i],
 						.host_count = 1, .paths = paths[i], .path_count = 1,
 						.v = usual, .targets = targets[i]};
+		policies[i] = (struct table_in_policy){.rules = rules[i], .allow = nets[i][0],
+						       .deny = nets[i][1]};
 		apps[i].v.slot = slot_of(word[1], &id);
 		from = 2;
 	} else if (!strcmp(word[0], "target")) {
@@ -233,6 +292,8 @@ static void read_line(char *line)
 			set_limit(key, value);
 		else if (word[0][0] == 'a')
 			set_app(&apps[i], i, key, value);
+		else if (word[0][0] == 'p')
+			set_policy(&policies[i], key, value);
 		else
 			set_target(&targets[i][apps[i].target_count - 1], key, value);
 	}
@@ -251,6 +312,7 @@ static int make_table(void)
 	listener.app = UINT32_MAX;
 	listener.net_count = 0;
 	in = (struct table_in){.apps = apps, .trusted = trusted, .listeners = &listener, .listener_count = 1,
+			       .key = {1, 2},
 			       .limits = {.clients = 10000, .header_bytes = 16384,
 					  .header_count = 100, .header_ms = 10000,
 					  .idle_ms = 60000, .access_log = 1, .trace = TRACE_MAKE,
