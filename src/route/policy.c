@@ -193,6 +193,46 @@ void policy_request(struct exchange *x, const struct table_policy *p, struct htt
 	change_fields(x->t->table, p, h, RULE_REQUEST_REMOVE, RULE_REQUEST_SET);
 }
 
+/* The Authorization field says who; when there are several, nobody. */
+static bool is_user(struct exchange *x, const struct table_policy *p, const struct http1_head *h)
+{
+	static const char nobody[] = "";
+	const struct table *t = x->t->table;
+	const struct table_rule *r = table_rules(t) + p->rules[RULE_USER].first;
+	const char *password = nobody, *text = nobody;
+	char name[PASSWORD_BASIC] = "";
+	size_t len = 0, text_len = 0;
+	uint32_t found = 0;
+
+	for (uint32_t i = 0; i < h->header_count; i++) {
+		const struct http1_header *f = &h->headers[i];
+
+		if (f->known == HTTP1_ADDED || !http1_is(f->name, "authorization"))
+			continue;
+		if (++found > 1 || !password_basic(f->value.p, f->value.len, name, &password, &len))
+			return false;
+	}
+	if (!found)
+		return false;
+	for (uint32_t n = p->rules[RULE_USER].count; n--; r++) {
+		if (strcmp(table_string(t, r->key), name) != 0)
+			continue;
+		text = table_string(t, r->value);
+		text_len = r->value_len;
+	}
+	/* Also for a name that is none: the time must not tell which ones there are. */
+	return password_is(&x->t->passwords, text, text_len, password, len);
+}
+
+static void ask_who(struct exchange *x, const struct table_policy *p)
+{
+	char more[TABLE_NAME_MAX + 60];
+
+	snprintf(more, sizeof(more), "WWW-Authenticate: Basic realm=\"%s\", charset=\"UTF-8\"\r\n",
+		 table_string(x->t->table, p->realm));
+	answer_more(x, 401, "this app asks for a name and a password", false, more);
+}
+
 static bool redirect(struct exchange *x, const struct table_policy *p, const struct http1_head *h)
 {
 	struct thread *thread = x->t;
@@ -264,6 +304,10 @@ bool policy_answers(struct exchange *x, const struct table_policy *p, const stru
 	}
 	if (p->rate && over_rate(x, p, h))
 		return true;
+	if (p->auth && !is_user(x, p, h)) {
+		ask_who(x, p);
+		return true;
+	}
 	return p->rules[RULE_REDIRECT].count && redirect(x, p, h);
 }
 

@@ -35,6 +35,7 @@
 #include "wire/access.h"
 #include "wire/http1.h"
 #include "wire/msg.h"
+#include "wire/password.h"
 #include "wire/ring.h"
 #include "wire/shm.h"
 
@@ -487,6 +488,7 @@ struct thread {
 	struct http1_head head; /* of the request or answer being looked at: scratch */
 	char host[256];
 	char cookie[256]; /* scratch: a field that is set */
+	struct password_hasher passwords;
 	struct balance_target *balance; /* scratch */
 	uint32_t balance_cap;
 };

@@ -149,7 +149,7 @@ int thread_start(struct thread *t)
 	t->tick.on_time = on_tick;
 	t->wake_io.on_ready = on_wake;
 	if (getrandom(t->random, sizeof(t->random), 0) != sizeof(t->random) ||
-	    loop_init(&t->loop) < 0)
+	    loop_init(&t->loop) < 0 || !password_init(&t->passwords))
 		return -1;
 	t->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (t->wake_fd < 0 || loop_io_add(&t->loop, &t->wake_io, t->wake_fd, EPOLLIN | EPOLLET) < 0)

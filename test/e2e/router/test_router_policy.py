@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an app's operator decided for it: fields, redirects, pages, who may come and how often."""
+import base64
+import hashlib
 import socket
 
 import pytest
@@ -297,3 +299,40 @@ def test_a_hash_chooses_the_target_the_same_in_all_threads_and_routers(router, t
     r.table(table % ("", " use=drain drain_ms=60000", ""))
     after = where()
     assert all(b == a for a, b in zip(first, after) if a != b"t1") and b"t1" not in after
+
+
+# --- who it is ---
+
+def basic(text):
+    return "Authorization: Basic %s\r\n" % base64.b64encode(text.encode()).decode()
+
+
+def user(name, password):
+    salt = bytes(range(16))
+    return "%s sha256:%s:%s" % (name, salt.hex(), hashlib.sha256(salt + password.encode()).hexdigest())
+
+
+def test_only_users_reach_the_app_and_it_does_not_see_their_password(serve):
+    r, t = serve(app="\npolicy auth=1 realm=office\nrule USER %s\nrule USER %s\nrule REQUEST_REMOVE authorization\n"
+                     "rule REDIRECT /old /new 301" % (user("ann", "correct horse"), user("bob", "battery:staple")))
+    status, fields, body = ask(r, get("/old"))
+    assert (status, fields["www-authenticate"]) == (401, ['Basic realm="office", charset="UTF-8"'])
+    for who in ("ann:correct hors", "ann:battery:staple", "eve:correct horse", ":", "ann:", ":correct horse"):
+        assert ask(r, get(extra=basic(who)))[0] == 401, who
+    for field in ("Basic", "Bearer abc", "Basic !!!", "Basic " + "A" * 4000):
+        assert ask(r, get(extra="Authorization: %s\r\n" % field))[0] == 401, field
+    assert ask(r, get(extra=basic("ann:correct horse") + basic("ann:x")))[0] == 401
+    assert not t.seen
+    assert ask(r, get(extra=basic("ann:correct horse")))[0] == 200
+    assert ask(r, get(extra=basic("bob:battery:staple")))[0] == 200
+    assert ask(r, get("/old", extra=basic("bob:battery:staple")))[0] == 301
+    assert all("authorization" not in fields for line, fields in t.seen)
+    n = r.n("a")
+    assert n["refused_401"] == n["refused_4xx"] == 12 and n["answered_2xx"] == 2 and n["redirected"] == 1
+
+
+def test_guessing_is_bounded_by_the_rate_and_the_closed_door_comes_first(serve):
+    r, t = serve(app="\npolicy auth=1 realm=x rate=1 rate_requests=1 rate_ms=3600000 rate_burst=2\nrule USER %s\n"
+                     "deny 192.0.2.0/24" % user("ann", "correct horse"), more="trust 127.0.0.0/8")
+    assert [ask(r, get())[0] for _ in range(3)] == [401, 401, 429]
+    assert [ask(r, get(extra=FROM % "192.0.2.1"))[0] for _ in range(3)] == [403] * 3
