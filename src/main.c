@@ -3,8 +3,8 @@
  * Upstate: one binary, several processes. The map of the tree:
  *
  *	base/     errors, buffers, lists, time, log: what everything uses
- *	core/     every decision, as pure functions: routing table, balancing, retry, hold, health,
- *	          supervision, rollout
+ *	core/     every decision, as pure functions: routing table, policies, balancing, retry, hold,
+ *	          health, supervision, rollout
  *	loop/     epoll, timers, signals, children
  *	wire/     HTTP/1, messages between our processes, memory shared between them
  *	conf/     the configuration file: one schema table

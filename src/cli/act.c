@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The verbs that command something and are done: hold, resume, drain, fence, unfence, reload.
+ * The verbs that command something and are done: hold, resume, maintenance, drain, fence, unfence, reload.
  */
 #include <string.h>
 
@@ -41,6 +41,32 @@ int verb_hold(struct cli *c, struct err *e)
 int verb_resume(struct cli *c, struct err *e)
 {
 	return hold(c, "/resume", e);
+}
+
+int verb_maintenance(struct cli *c, struct err *e)
+{
+	bool on = strcmp(c->args[1], "on") == 0;
+	CLEANUP_BUF struct buf path = {0};
+	json_t *body, *answer;
+	int rc;
+
+	if (!on && strcmp(c->args[1], "off") != 0)
+		return err_set(e, ERR_INPUT, "expected 'on' or 'off', found '%.40s'; usage: upstate maintenance APP "
+					     "on|off", c->args[1]);
+	body = cli_why(c);
+	json_object_set_new(body, "on", json_boolean(on));
+	rc = cli_post(c, cli_app_path(&path, c->args[0], "/maintenance"), body, &answer, e);
+	if (rc < 0)
+		return rc;
+	if (c->values[OPTION_JSON])
+		return cli_print_json(answer);
+	if (on)
+		printf("%s is in maintenance; `upstate maintenance %s off` ends it\n", c->args[0], c->args[0]);
+	else
+		printf("%s takes requests again\n", c->args[0]);
+	warn_not_applied(answer);
+	json_decref(answer);
+	return 0;
 }
 
 static int use_target(struct cli *c, const char *rest, struct err *e)

@@ -57,6 +57,9 @@ const struct verbs_row verbs_rows[] = {
 	{"hold", "APP", 1, 1, O(WHY) | O(JSON), verb_hold, "let the requests of an app wait", 
 	 "Requests wait, within the bounds of the configuration, until 'resume'. What is inside goes on.", NULL},
 	{"resume", "APP", 1, 1, O(WHY) | O(JSON), verb_resume, "let the waiting requests go on", NULL, NULL},
+	{"maintenance", "APP on|off", 2, 2, O(WHY) | O(JSON), verb_maintenance, "answer every request of an app with its maintenance page",
+	 "With 503 and Retry-After, and the page of errors.503 if the app has one. What is inside goes on.",
+	 "3 for off while the configuration says on."},
 	{"drain", "APP TARGET", 2, 2, O(WHY) | O(JSON), verb_drain, "send nothing new to a target",
 	 "What is inside may finish, within the limit of the configuration. 'unfence' brings it back.", NULL},
 	{"fence", "APP TARGET", 2, 2, O(WHY) | O(JSON), verb_fence, "send nothing to a target, cut what is inside", NULL, NULL},
@@ -71,6 +74,9 @@ const struct verbs_row verbs_rows[] = {
 	 "4096 connections and 512 open files at once; a file whose hash takes over a second is sent without its tag until it is "
 	 "known.", NULL},
 	{"limits", "", 0, 0, O(JSON), verb_limits, "every bound in the program, its use, how often it overflowed", NULL, NULL},
+	{"password", "NAME", 1, 1, 0, verb_password, "make a user for 'auth' in the configuration",
+	 "Asks for a password on the terminal, or reads it as the first line of its input, and prints the line to put below "
+	 "auth.users. Only a hash of it is printed, nothing is kept.", NULL},
 	{"completion", "bash", 1, 1, 0, verb_completion, "print completion for a shell",
 	 "Try: eval \"$(upstate completion bash)\"", NULL},
 	{"manual", "[PAGE]", 0, 1, 0, verb_manual, "print a manual page: upstate.1 or upstate.yaml.5",

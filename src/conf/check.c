@@ -83,7 +83,8 @@ static void check_run(struct checker *c, const struct conf_app *app, const struc
 /* What an app whose users do not speak HTTP to us cannot have. */
 static void check_tcp(struct checker *c, struct conf_app *app, const struct tree_node *key)
 {
-	static const char *const of_http[] = {"hosts", "path", "body", "retry_unread"};
+	static const char *const of_http[] = {"hosts",	   "path",    "body",	 "retry_unread", "auth",
+					      "redirects", "headers", "errors", "sticky"};
 	const struct tree_node *health = tree_key(key->value, "health"), *found;
 
 	for (size_t i = 0; i < ARRAY_LEN(of_http); i++)
@@ -96,6 +97,9 @@ static void check_tcp(struct checker *c, struct conf_app *app, const struct tree
 		problem_error(c->problems, found->line, found->column,
 			      "app '%s' has 'tcp': its health is that a connection opens, without a path",
 			      app->name);
+	if (strstr(app->rate_by, "header") || strstr(app->balance, "header") || strstr(app->balance, "path"))
+		problem_error(c->problems, key->line, key->column,
+			      "app '%s' has 'tcp': 'rate' and 'balance' can go by address alone", app->name);
 	if (!tree_key(key->value, "limit"))
 		app->target_limit = TCP_LIMIT;
 }
@@ -111,6 +115,27 @@ static void check_hosts(struct checker *c, struct conf_app *app, const struct tr
 			      "app '%s' has no hosts, and there are other apps: give it 'hosts: "
 			      "[%s.example.org]', or 'hosts: [\"*\"]' for what no other app takes",
 			      app->name, app->name);
+}
+
+/* Keys of an app's policy that need each other. */
+static void check_policy(struct checker *c, const struct conf_app *app, const struct tree_node *key)
+{
+	const struct tree_node *rate = tree_key(key->value, "rate"), *auth = tree_key(key->value, "auth");
+	const struct tree_node *sticky = tree_key(key->value, "sticky");
+
+	if (rate && rate->value->kind == TREE_MAP && !tree_key(rate->value, "requests"))
+		problem_error(c->problems, rate->line, rate->column,
+			      "app '%s': rate: 'requests' is missing: how many may come in %u ms?",
+			      app->name, app->rate_ms);
+	if (auth && auth->value->kind == TREE_MAP && !tree_key(auth->value, "users"))
+		problem_error(c->problems, auth->line, auth->column,
+			      "app '%s': auth: 'users' is missing; `upstate password NAME` makes one",
+			      app->name);
+	if (sticky && app->sticky && app->balance && strcmp(app->sticky, "0") != 0 &&
+	    strcmp(app->balance, "least") != 0)
+		problem_error(c->problems, sticky->line, sticky->column,
+			      "app '%s': 'sticky' and 'balance: %s' both choose the target; leave one out",
+			      app->name, app->balance);
 }
 
 /* --- between apps --- */
@@ -302,6 +327,7 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 			check_hosts(&c, app, key);
 		check_routes(&c, app, key);
 		check_data(&c, app, key);
+		check_policy(&c, app, key);
 	}
 	check_addresses(&c, apps);
 	check_totals(&c, root, apps);

@@ -12,6 +12,12 @@
 
 #include "conf/read.h"
 
+static void page_free(struct conf_page *p)
+{
+	free(p->path);
+	free(p->data);
+}
+
 static void app_free(struct conf_app *a)
 {
 	free(a->name);
@@ -24,6 +30,25 @@ static void app_free(struct conf_app *a)
 	free(a->stop);
 	list_free_texts(&a->targets);
 	free(a->health_path);
+	page_free(&a->maintenance);
+	for (int i = 0; i < CONF_PAGE_COUNT; i++)
+		page_free(&a->pages[i]);
+	list_free_texts(&a->allow);
+	list_free_texts(&a->deny);
+	free(a->rate_by);
+	list_free_texts(&a->users);
+	free(a->realm);
+	for (uint32_t i = 0; i < a->redirect_count; i++) {
+		free(a->redirects[i].from);
+		free(a->redirects[i].to);
+	}
+	free(a->redirects);
+	list_free_texts(&a->request_set);
+	list_free_texts(&a->request_remove);
+	list_free_texts(&a->answer_set);
+	list_free_texts(&a->answer_remove);
+	free(a->sticky);
+	free(a->balance);
 }
 
 void conf_free(struct conf *c)
@@ -108,7 +133,8 @@ int conf_parse(const char *path, const char *text, size_t len, struct conf **ret
 	return 0;
 }
 
-static int read_file(const char *path, struct buf *text, struct err *e)
+/* Reads at most max bytes and one more. */
+static int read_file(const char *path, size_t max, struct buf *text, struct err *e)
 {
 	CLEANUP_FD int fd =
 	    open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block us */
@@ -118,7 +144,7 @@ static int read_file(const char *path, struct buf *text, struct err *e)
 		return err_sys(e, "cannot read %s", path);
 	if (!S_ISREG(st.st_mode))
 		return err_set(e, ERR_INPUT, "cannot read %s: it is no file", path);
-	while (text->len <= CONF_BYTES_MAX) {
+	while (text->len <= max) {
 		char *room = buf_room(text, 65536);
 		ssize_t n = room ? read(fd, room, 65536) : 0;
 
@@ -133,17 +159,71 @@ static int read_file(const char *path, struct buf *text, struct err *e)
 	return 0;
 }
 
+static int read_page(const char *dir, size_t dir_len, struct conf_page *p, uint64_t *all, struct err *e)
+{
+	CLEANUP_BUF struct buf path = {0}, text = {0};
+	int r;
+
+	if (p->path[0] != '/')
+		buf_add(&path, dir, dir_len);
+	buf_adds(&path, p->path);
+	r = read_file(buf_str(&path), CONF_PAGE_MAX, &text, e);
+	if (r < 0)
+		return r;
+	if (text.len > CONF_PAGE_MAX)
+		return err_set(e, ERR_LIMIT, "%s is larger than %u KiB", buf_str(&path),
+			       CONF_PAGE_MAX / 1024);
+	if (!text.len)
+		return err_set(e, ERR_INPUT, "%s is empty", buf_str(&path));
+	*all += text.len;
+	if (*all > CONF_PAGES_MAX)
+		return err_set(e, ERR_LIMIT, "the pages of all apps are larger than %u MiB",
+			       CONF_PAGES_MAX >> 20);
+	p->len = (uint32_t)text.len;
+	p->data = TAKE(text.data);
+	return 0;
+}
+
+int conf_read_pages(struct conf *c, struct conf_problems *problems, struct err *e)
+{
+	const char *slash = strrchr(c->path, '/');
+	size_t dir_len = slash ? (size_t)(slash - c->path) + 1 : 0;
+	uint64_t all = 0;
+
+	for (uint32_t i = 0; i < c->app_count * (CONF_PAGE_COUNT + 1u); i++) {
+		struct conf_app *a = &c->apps[i / (CONF_PAGE_COUNT + 1)];
+		uint32_t at = i % (CONF_PAGE_COUNT + 1);
+		struct conf_page *p = at == CONF_PAGE_COUNT ? &a->maintenance : &a->pages[at];
+		struct err why;
+
+		if (p->path && read_page(c->path, dir_len, p, &all, &why) < 0 && problems)
+			problem_error(problems, p->line, p->column, "app '%s': %s", a->name, why.msg);
+	}
+	if (!problems || !problems->errors)
+		return 0;
+	problems_sort(problems);
+	return first_error(problems, c->path, e);
+}
+
 int conf_load(const char *path, struct conf **ret, struct buf *ret_text,
 	      struct conf_problems *problems, struct err *e)
 {
 	CLEANUP_BUF struct buf text = {0};
-	int rc = read_file(path, &text, e);
+	CLEANUP(conf_freep) struct conf *c = NULL;
+	CLEANUP(conf_problems_free) struct conf_problems local = {0};
+	struct conf_problems *p = problems ? problems : &local;
+	int rc = read_file(path, CONF_BYTES_MAX, &text, e);
 
 	if (rc < 0)
 		return rc;
 	if (ret_text)
 		buf_add(ret_text, text.data, text.len);
-	return conf_parse(path, text.data ? text.data : "", text.len, ret, problems, e);
+	rc = conf_parse(path, text.data ? text.data : "", text.len, &c, p, e);
+	if (rc == 0)
+		rc = conf_read_pages(c, p, e);
+	if (rc == 0)
+		*ret = TAKE(c);
+	return rc;
 }
 
 const struct conf_app *conf_app(const struct conf *c, const char *name)

@@ -16,6 +16,10 @@
 #define CONF_APPS_MAX 20000
 #define CONF_BYTES_MAX (16u << 20)
 #define CONF_PROBLEMS_MAX 200
+#define CONF_PAGE_MAX (64u * 1024) /* of a page of an app's own; core/table.h: TABLE_PAGE_MAX */
+#define CONF_PAGES_MAX (64u << 20) /* of all */
+#define CONF_REDIRECTS_MAX 200
+#define CONF_USERS_MAX 200
 
 struct conf_text_list {
 	char **items;
@@ -29,6 +33,29 @@ struct conf_listen {
 };
 
 enum conf_mixed { CONF_MIXED_OK, CONF_MIXED_NEVER };
+
+/* A page of an app's own, read by conf_load(). */
+struct conf_page {
+	char *path; /* as written; NULL: none */
+	bool on;    /* maintenance: it is in force */
+	uint32_t line, column;
+	char *data; /* NULL: none, or it could not be read */
+	uint32_t len;
+};
+
+/* Statuses that an app may have a page for. */
+#define CONF_PAGE_TABLE(X) X(403) X(429) X(502) X(503) X(504)
+enum {
+#define X(status) CONF_PAGE_##status,
+	CONF_PAGE_TABLE(X)
+#undef X
+	CONF_PAGE_COUNT
+};
+
+struct conf_redirect {
+	char *from, *to; /* with a final '*': what is below, the tail is carried over */
+	uint32_t status;
+};
 
 struct conf_app {
 	char *name; /* [a-z0-9][a-z0-9-]{0,62} */
@@ -62,6 +89,21 @@ struct conf_app {
 	uint32_t connect_ms, response_ms, body_ms, tunnel_ms;
 	bool retry_unread;
 	int proxy; /* enum proxy_version */
+
+	/* its policy */
+	struct conf_page maintenance, pages[CONF_PAGE_COUNT];
+	struct conf_text_list allow, deny; /* networks */
+	uint32_t rate_requests, rate_ms, rate_burst; /* requests 0: no limit; burst 0: as requests */
+	char *rate_by;				     /* "address", "header NAME" */
+	struct conf_text_list users; /* "ann:sha256:SALT:HASH" */
+	char *realm;
+	bool auth_pass;
+	struct conf_redirect *redirects;
+	uint32_t redirect_count;
+	struct conf_text_list request_set, answer_set; /* "NAME\0VALUE" */
+	struct conf_text_list request_remove, answer_remove;
+	char *sticky;  /* "0": no, "1": yes, or the cookie's name */
+	char *balance; /* "least", "hash address", "hash path", "hash header NAME" */
 
 	/* its changes */
 	enum conf_mixed mixed;
@@ -107,7 +149,10 @@ struct conf_problems {
  * them in problems, and *ret untouched. */
 int conf_parse(const char *path, const char *text, size_t len, struct conf **ret,
 	       struct conf_problems *problems, struct err *e);
-/* Reads the file, then conf_parse(); ret_text, when not NULL, gets the bytes that were read. */
+/* Reads the pages that it names, below the directory of its file; call once. One that cannot be read is
+ * a mistake, or when problems is NULL left out: Upstate's own page stands in. -ERR_INPUT as above. */
+int conf_read_pages(struct conf *c, struct conf_problems *problems, struct err *e);
+/* Reads the file, then conf_parse() and conf_read_pages(); ret_text, when not NULL, gets the bytes that were read. */
 int conf_load(const char *path, struct conf **ret, struct buf *ret_text,
 	      struct conf_problems *problems, struct err *e);
 void conf_free(struct conf *c);

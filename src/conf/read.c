@@ -17,7 +17,7 @@ static void apply_defaults(struct reader *r, enum schema_owner owner, void *base
 {
 	for (size_t i = 0; i < schema_len; i++) {
 		const struct schema_row *row = &schema_rows[i];
-		struct tree_node n = {.kind = TREE_TEXT, .text = row->fallback};
+		struct tree_node n = {.kind = TREE_TEXT, .plain = true, .text = row->fallback};
 
 		if (row->owner != owner || !row->fallback)
 			continue;
@@ -113,7 +113,7 @@ static void unknown_key(struct reader *r, const struct tree_node *key, enum sche
 		buf_addf(&said, "; did you mean '%s'?", nearest);
 	else if (row && strchr(row->path, '.'))
 		buf_addf(&said, "; it belongs below '%.*s'%s",
-			 (int)(strchr(row->path, '.') - row->path), row->path,
+			 (int)(strrchr(row->path, '.') - row->path), row->path,
 			 row->owner == owner	    ? ""
 			 : row->owner == SCHEMA_APP ? " of an app"
 						    : " at the top of the file");

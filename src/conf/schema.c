@@ -15,6 +15,8 @@
 static const char *const proxy_words[] = {"off", "v1", "v2", NULL}; /* as enum proxy_version */
 static const char *const mixed_words[] = {"ok", "never", NULL};
 static const char *const trace_words[] = {"off", "pass", "make", NULL}; /* enum table_trace */
+/* From CONF_ON on they mean yes. */
+static const char *const switch_words[] = {"false", "no", "off", "true", "yes", "on", NULL};
 
 #define TOP(field) SCHEMA_TOP, .offset = offsetof(struct conf, field)
 #define APP(field) SCHEMA_APP, .offset = offsetof(struct conf_app, field)
@@ -167,6 +169,85 @@ const struct schema_row schema_rows[] = {
 	ROW(APP(proxy), "proxy", WORD, 0, 0, "off", .words = proxy_words,
 	    .doc = "Begin each connection to a target with a PROXY protocol header of this version, which says who the client "
 		   "is. Such a connection serves one request and is not kept. Probes say LOCAL (UNKNOWN in v1)."),
+
+	/* In the order in which they are looked at. */
+	ROW(APP(maintenance), "maintenance", PAGE, 1, 1023, "false", .words = switch_words,
+	    .example = "pages/soon.html",
+	    .doc = "true, or a page's file: every request is answered with 503 and Retry-After, and none reaches "
+		   "the app. Without a file the page of errors.503 is shown, or Upstate's own. upstate maintenance "
+		   "does the same without a change of this file. What a request meets comes in this order: "
+		   "maintenance; allow and deny; rate; auth; redirects; then the app. With tcp, who is refused is "
+		   "reset."),
+	ROW(APP(allow), "allow", LIST, 1, 1000, NULL, .check = text_network, .example = "[10.0.0.0/8]",
+	    .doc = "Networks that may use the app; anyone else is answered with 403. Of all networks of allow and "
+		   "deny that hold the client's address, the smallest decides, and deny where both name the same. "
+		   "The address is that of the connection; when a trusted proxy made it, the last one in "
+		   "X-Forwarded-For (or else Forwarded) that is no trusted proxy's."),
+	ROW(APP(deny), "deny", LIST, 1, 1000, NULL, .check = text_network, .example = "[192.0.2.7]",
+	    .doc = "Networks that may not. Without allow, everyone else may."),
+	ROW(SCHEMA_APP, "rate", SECTION, 0, 0, NULL,
+	    .doc = "How many requests (with tcp: connections) one client may make; more are answered with 429 and "
+		   "Retry-After."),
+	ROW(APP(rate_requests), "rate.requests", INT, 0, 1000000, "0",
+	    .doc = "Requests in the time of rate.per. 0: no limit."),
+	ROW(APP(rate_ms), "rate.per", MS, 10, DAY, "1s", .doc = "The time in which so many may come."),
+	ROW(APP(rate_burst), "rate.burst", INT, 0, 1000000, "0",
+	    .doc = "Requests that may come at once after a pause (the size of the bucket). 0: as rate.requests."),
+	ROW(APP(rate_by), "rate.by", TEXT, 1, 200, "address", .check = text_key_by,
+	    .example = "header X-Api-Key",
+	    .doc = "Who counts as one client: address (of IPv6 the first 64 bits), or header NAME (requests without "
+		   "it count by address)."),
+	ROW(SCHEMA_APP, "auth", SECTION, 0, 0, NULL,
+	    .doc = "Basic authentication (RFC 7617): who is no user of it gets 401."),
+	ROW(APP(users), "auth.users", LIST, 1, CONF_USERS_MAX, NULL, .check = text_user,
+	    .example = "[\"ann:sha256:6c6e...:a7f1...\"]",
+	    .doc = "Users, each with the hash of a password, as upstate password NAME prints them. The hash is a fast "
+		   "one, since it is computed for each request: only long passwords make it safe to show."),
+	ROW(APP(realm), "auth.realm", TEXT, 1, 100, "restricted", .check = text_realm,
+	    .doc = "What browsers show when they ask for the password."),
+	ROW(APP(auth_pass), "auth.pass", BOOL, 0, 1, "false",
+	    .doc = "Pass the Authorization field on to the app."),
+	ROW(APP(redirects), "redirects", REDIRECTS, 1, CONF_REDIRECTS_MAX, NULL,
+	    .example = "[{ from: /blog/*, to: \"https://blog.example.org/*\", status: 308 }]",
+	    .doc = "Paths that are answered with a redirect, each as from, to and status (301, 302, 307, 308; "
+		   "default 307). from is a whole path, or with a final * everything that begins so; a final * of to "
+		   "stands for the rest. The query goes along unless to has one. The first that fits is taken."),
+	ROW(SCHEMA_APP, "headers", SECTION, 0, 0, NULL,
+	    .doc = "Fields that are added, replaced or taken out on the way. Those that concern the connection, the "
+		   "framing, or who the client is are Upstate's own."),
+	ROW(SCHEMA_APP, "headers.request", SECTION, 0, 0, NULL, .doc = "On the way to the app."),
+	ROW(APP(request_set), "headers.request.set", FIELDS, 1, 16, NULL, .check = text_request_field,
+	    .example = "{ X-Stage: live }",
+	    .doc = "Fields that the app gets so, whatever the client sent under their names."),
+	ROW(APP(request_remove), "headers.request.remove", LIST, 1, 32, NULL, .check = text_request_field,
+	    .example = "[X-Internal-User]",
+	    .doc = "Fields that the app does not get. In names of requests _ counts as -."),
+	ROW(SCHEMA_APP, "headers.response", SECTION, 0, 0, NULL,
+	    .doc = "On the way to the client; answers that Upstate gives itself are left alone."),
+	ROW(APP(answer_set), "headers.response.set", FIELDS, 1, 16, NULL, .check = text_answer_field,
+	    .example = "{ X-Frame-Options: DENY }", .doc = "Fields that the client gets so."),
+	ROW(APP(answer_remove), "headers.response.remove", LIST, 1, 32, NULL, .check = text_answer_field,
+	    .example = "[X-Powered-By]", .doc = "Fields that the client does not get."),
+	ROW(SCHEMA_APP, "errors", SECTION, 0, 0, NULL,
+	    .doc = "Pages for answers that Upstate gives itself, as files beside this one, of at most 64 KiB each. "
+		   "The status stays; the type goes by the file's name (.html, .txt, .json, .xml); the first {id} "
+		   "becomes the request's id. A changed page is taken up by upstate reload."),
+#define X(status)                                                                                  \
+	ROW(APP(pages[CONF_PAGE_##status]), "errors." #status, PAGE, 1, 1023, NULL,                \
+	    .example = "pages/" #status ".html", .doc = "The page for status " #status "."),
+	CONF_PAGE_TABLE(X)
+#undef X
+	ROW(APP(sticky), "sticky", TEXT, 1, 100, "false", .check = text_sticky, .example = "true",
+	    .doc = "true, or the name of a cookie (true: upstate- and the app's name): a client goes to the same "
+		   "target while that serves and is up, else to another from then on. A target at its limit is "
+		   "passed over for the moment. The cookie tells nothing of the target."),
+	ROW(APP(balance), "balance", TEXT, 1, 200, "least", .check = text_balance,
+	    .example = "hash header X-Tenant",
+	    .doc = "Which target gets a request: least (the one with the fewest inside), or one that a hash "
+		   "chooses: hash address, hash path, hash header NAME. Equal ones then go to the same target, the "
+		   "others' places do not change when one comes or goes, and none gets more than 5/4 of its share, "
+		   "or 8 at once where that is more."),
+
 	ROW(APP(mixed), "mixed", WORD, 0, 0, "ok", .run_only = true, .words = mixed_words,
 	    .doc = "never: two releases must not run side by side. A change then holds all requests, ends the "
 		   "old instances, starts the new ones, and releases."),

@@ -33,6 +33,9 @@ enum schema_owner {
 	X(WORD, "one of some words", "word")             /* int, index in words */                 \
 	X(SIGNAL, "the name of a signal", "signal")      /* char *, and its number after it */     \
 	X(ENV, "a map of NAME: VALUE", "map")            /* struct conf_text_list */               \
+	X(FIELDS, "a map of NAME: VALUE", "map")         /* struct conf_text_list of "NAME\0VALUE" */ \
+	X(REDIRECTS, "a list like '- { from: /old, to: /new }'", "list") /* redirects, redirect_count */ \
+	X(PAGE, "the path of a file", "file")            /* struct conf_page */                    \
 	X(LISTEN, "a list like '- http: 0.0.0.0:8080'", "list") /* struct conf_text_list */        \
 	X(APPS, "a map of NAME: app", "map")             /* apps, app_count */
 
@@ -83,3 +86,9 @@ extern const char *const schema_signals[]; /* ends with NULL */
 /* The checks, in conf/text.c. */
 schema_check text_host, text_route_path, text_health_path, text_listen, text_admin, text_target,
 	text_network, text_name, text_data, text_command, text_group;
+
+/* Those of policies, in conf/text_policy.c. */
+schema_check text_request_field, text_answer_field, text_field_value, text_redirect_from,
+	text_redirect_to, text_key_by, text_user, text_realm, text_sticky, text_balance;
+/* Can that which leads there be followed for ever? Both were checked. */
+bool text_redirect_loops(const char *from, const char *to);

@@ -10,6 +10,7 @@
 #include "base/map.h"
 #include "conf/read.h"
 
+#define CONF_ON 3 /* index of "true" among the words of a switch, schema.c */
 #define ENV_BYTES_MAX (48 * 1024) /* of one app: it travels in one message to the keeper */
 
 /* --- lists --- */
@@ -374,6 +375,121 @@ static void read_env(struct reader *r, const struct schema_row *row, const struc
 		qsort(field->items, field->len, sizeof(*field->items), by_text);
 }
 
+/* --- policies --- */
+
+static void read_fields(struct reader *r, const struct schema_row *row, const struct tree_node *n,
+			struct conf_text_list *field)
+{
+	struct gather g = {.row = row, .list = &(struct conf_text_list){0}};
+
+	if (n->kind != TREE_MAP) {
+		WRONG(r, n, "%s: expected %s, found %s", row->path, schema_expected(row->type),
+		      tree_kind_name(n));
+		return;
+	}
+	if (!check_length(r, row, n))
+		return;
+	for (struct tree_node *key = n->first; key; key = key->next) {
+		CLEANUP_BUF struct buf item = {0};
+		uint32_t before = g.list->len;
+		const char *why;
+
+		gather_item(r, &g, key); /* its name: checked, and no name twice */
+		if (g.list->len == before)
+			continue;
+		if (key->value->kind != TREE_TEXT) {
+			WRONG(r, key->value, "%s: %.80s: expected text, found %s", row->path, key->text,
+			      tree_kind_name(key->value));
+			continue;
+		}
+		buf_add(&item, key->text, key->len + 1);
+		buf_add(&item, key->value->text, key->value->len);
+		why = text_field_value((char *)buf_str(&item) + key->len + 1);
+		if (why)
+			WRONG(r, key->value, "%s: %.80s: %s", row->path, key->text, why);
+		else
+			list_add_text(field, buf_str(&item), item.len);
+	}
+	list_free_texts(g.list);
+	map_free(&g.seen);
+}
+
+/* One of from, to and status. */
+static void read_redirect_key(struct reader *r, const struct tree_node *key, struct conf_redirect *to)
+{
+	static const char *const words[] = {"from", "to", "status"};
+	static const struct schema_row rows[] = {
+	    {.path = "redirects.from", .type = SCHEMA_TEXT, .max = 1023, .check = text_redirect_from},
+	    {.path = "redirects.to", .type = SCHEMA_TEXT, .max = 2000, .check = text_redirect_to},
+	    {.path = "redirects.status", .type = SCHEMA_INT, .min = 301, .max = 308}};
+	const char *nearest = conf_nearest(key->text, words, ARRAY_LEN(words));
+
+	if (strcmp(key->text, "from") == 0)
+		read_text(r, &rows[0], key->value, &to->from);
+	else if (strcmp(key->text, "to") == 0)
+		read_text(r, &rows[1], key->value, &to->to);
+	else if (strcmp(key->text, "status") == 0)
+		read_number(r, &rows[2], key->value, &to->status);
+	else
+		WRONG(r, key, "unknown key '%.80s' in redirects; %s%s%s", key->text,
+		      nearest ? "did you mean '" : "it takes from, to and status", nearest ? nearest : "",
+		      nearest ? "'?" : "");
+	if (to->status > 302 && to->status < 307) {
+		WRONG(r, key->value, "redirects.status: expected 301, 302, 307 or 308, found %u", to->status);
+		to->status = 307;
+	}
+}
+
+static void read_redirects(struct reader *r, const struct schema_row *row, const struct tree_node *n,
+			   struct conf_app *app)
+{
+	if (n->kind != TREE_LIST) {
+		WRONG(r, n, "redirects: expected %s, found %s", schema_expected(row->type),
+		      tree_kind_name(n));
+		return;
+	}
+	if (!check_length(r, row, n))
+		return;
+	app->redirects = util_alloc(n->len * sizeof(*app->redirects));
+	for (const struct tree_node *i = n->first; i; i = i->next) {
+		struct conf_redirect *to = &app->redirects[app->redirect_count];
+		uint32_t errors = r->problems->errors;
+
+		if (i->kind != TREE_MAP) {
+			WRONG(r, i, "redirects: expected '{ from: /old, to: /new }', found %s",
+			      tree_kind_name(i));
+			continue;
+		}
+		app->redirect_count++;
+		to->status = 307;
+		for (const struct tree_node *key = i->first; key; key = key->next)
+			read_redirect_key(r, key, to);
+		if (r->problems->errors != errors)
+			continue;
+		if (!to->from || !to->to)
+			WRONG(r, i, "redirects: '%s' is missing", to->from ? "to" : "from");
+		else if (text_redirect_loops(to->from, to->to))
+			WRONG(r, i, "redirects: '%.100s' leads back to itself", to->from);
+	}
+}
+
+static void read_page(struct reader *r, const struct schema_row *row, const struct tree_node *n,
+		      struct conf_page *page)
+{
+	if (!is_text(r, row, n))
+		return;
+	page->line = n->line;
+	page->column = n->column;
+	for (int i = 0; n->plain && row->words && row->words[i]; i++) {
+		if (strcasecmp(row->words[i], n->text) == 0) {
+			page->on = i >= CONF_ON;
+			return;
+		}
+	}
+	page->on = true;
+	read_text(r, row, n, &page->path);
+}
+
 /* --- by type --- */
 
 void read_value(struct reader *r, const struct schema_row *row, struct tree_node *n, void *base)
@@ -405,6 +521,15 @@ void read_value(struct reader *r, const struct schema_row *row, struct tree_node
 		break;
 	case SCHEMA_ENV:
 		read_env(r, row, n, field);
+		break;
+	case SCHEMA_FIELDS:
+		read_fields(r, row, n, field);
+		break;
+	case SCHEMA_REDIRECTS:
+		read_redirects(r, row, n, base);
+		break;
+	case SCHEMA_PAGE:
+		read_page(r, row, n, field);
 		break;
 	case SCHEMA_LISTEN:
 		read_listen(r, row, n, field);

@@ -333,7 +333,7 @@ static int last_good(struct control *c, struct conf **ret, struct err *e)
 	r = conf_parse(c->conf_path, text.data, text.len, ret, &problems, e);
 	conf_problems_free(&problems);
 	util_copy(c->reload.hash, sizeof(c->reload.hash), hash);
-	return r;
+	return r < 0 ? r : conf_read_pages(*ret, NULL, e); /* a lost page keeps no app down */
 }
 
 static int take_up_first(struct control *c, struct conf *conf, struct err *e);

@@ -144,9 +144,10 @@ json_t *ship_app_json(const struct ship_app *a)
 	for (uint32_t i = 0; i < a->settings_count; i++)
 		json_array_append_new(settings, json_pack("[i, s, O]", (int)a->settings[i].number,
 							  a->settings[i].hash, a->settings[i].json));
-	o = json_pack("{s:I, s:i, s:i, s:o, s:o, s:b, s:O, s:o}", "uid", (json_int_t)a->uid,
+	o = json_pack("{s:I, s:i, s:i, s:o, s:o, s:b, s:b, s:O, s:o}", "uid", (json_int_t)a->uid,
 		      "next_release", (int)a->next_release, "next_settings", (int)a->next_settings,
-		      "releases", releases, "settings", settings, "held", a->held, "ordered", a->ordered,
+		      "releases", releases, "settings", settings, "held", a->held,
+		      "maintenance", a->maintenance, "ordered", a->ordered,
 		      "rollout", rollout_json(a));
 	ensure(o);
 	if (a->change)
@@ -239,6 +240,7 @@ int ship_app_load(struct ship_app *a, json_t *o, struct err *e)
 	a->next_release = (uint32_t)next_release;
 	a->next_settings = (uint32_t)next_settings;
 	a->held = held;
+	a->maintenance = json_is_true(json_object_get(o, "maintenance")); /* newer than the rest */
 	json_decref(a->ordered);
 	a->ordered = json_incref(ordered);
 	a->releases = util_alloc((json_array_size(releases) + 1) * sizeof(*a->releases));

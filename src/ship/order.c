@@ -231,6 +231,26 @@ int ship_hold(struct ship_app *a, bool hold, const char *who, const char *why, s
 	return 0;
 }
 
+int ship_maintenance(struct ship_app *a, bool on, const char *who, const char *why, struct err *e)
+{
+	CLEANUP(json_decrefp) json_t *record = said_by(who, why);
+	bool was = a->maintenance;
+
+	if (!on && a->conf->maintenance.on)
+		return err_set(e, ERR_REFUSED, "the configuration says that app '%s' is in maintenance: take "
+					       "'maintenance' out there", a->name);
+	a->maintenance = on;
+	if (was != on) {
+		json_object_set_new(record, "on", json_boolean(on));
+		ship_note(a, "maintenance", TAKE(record));
+		ship_commit(a, true, e); /* done all the same; else it is saved later */
+	}
+	ship_table_dirty(a->ship);
+	if (a->ship->ops.on_status)
+		a->ship->ops.on_status(a->ship->ops.arg);
+	return 0;
+}
+
 static bool has_target(const struct ship_app *a, const char *name, char *known, size_t size)
 {
 	char unit[MSG_NAME];

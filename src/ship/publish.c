@@ -198,7 +198,7 @@ static void app_values(const struct ship_app *a, struct table_app *v)
 	};
 }
 
-static uint32_t parse_nets(const struct conf_text_list *texts, struct table_net *ret)
+uint32_t ship_nets(const struct conf_text_list *texts, struct table_net *ret)
 {
 	uint32_t n = 0;
 
@@ -219,7 +219,7 @@ static uint32_t listeners(const struct conf *c, struct table_in_listener *ret, s
 		*l = (struct table_in_listener){.id = msg_listen_id(LISTEN_USERS, c->listen.items[i]),
 						.app = UINT32_MAX, .nets = nets};
 		if (more->proxy)
-			l->net_count = parse_nets(more->proxy_from.len ? &more->proxy_from : &c->trusted_proxies,
+			l->net_count = ship_nets(more->proxy_from.len ? &more->proxy_from : &c->trusted_proxies,
 						  nets);
 		nets += l->net_count;
 	}
@@ -253,8 +253,10 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 	CLEANUP_FREE char(*names)[MSG_NAME] = util_alloc(targets * MSG_NAME);
 	CLEANUP_FREE struct table_net *nets = util_alloc(count_nets(c) * sizeof(*nets));
 	CLEANUP_FREE struct table_in_listener *in_listeners = util_alloc((c->listen.len + apps) * sizeof(*in_listeners));
+	CLEANUP(ship_policies_free) struct ship_policies policies = {
+		.items = util_alloc(apps * sizeof(*policies.items))};
 
-	in.trusted_count = parse_nets(&c->trusted_proxies, nets);
+	in.trusted_count = ship_nets(&c->trusted_proxies, nets);
 	in.listener_count = listeners(c, in_listeners, nets + in.trusted_count);
 	LIST_EACH (a, &s->apps, link) {
 		struct table_in_app *x = &in_apps[in.app_count];
@@ -267,6 +269,7 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 					   .paths = (const char *const *)a->conf->paths.items,
 					   .path_count = a->conf->paths.len, .targets = &in_targets[at]};
 		app_values(a, &x->v);
+		x->policy = ship_policy(a, &policies);
 		x->target_count = app_targets(a, &in_targets[at], &names[at]);
 		at += x->target_count;
 		if (a->conf->tcp)
@@ -277,6 +280,8 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 	in.apps = in_apps;
 	in.trusted = nets;
 	in.listeners = in_listeners;
+	in.key[0] = s->key[0];
+	in.key[1] = s->key[1];
 	r = table_build(&in, 0, ret, e);
 	return r;
 }

@@ -77,6 +77,27 @@ static int start_afresh(struct ship *s, struct err *e)
 	return 0;
 }
 
+/* Hashes that clients see (cookies), and where a client's requests go, stay the same for ever. Losing
+ * it costs users their place, no more: so it is no error. */
+static void open_key(struct ship *s)
+{
+	CLEANUP(json_decrefp) json_t *saved = NULL;
+	struct err e;
+	json_int_t a, b;
+
+	if (state_get(s->state, "key", &saved, &e) == 0 && saved &&
+	    json_unpack(saved, "[I, I]", &a, &b) == 0) {
+		s->key[0] = (uint64_t)a;
+		s->key[1] = (uint64_t)b;
+		return;
+	}
+	ensure(getrandom(s->key, sizeof(s->key), 0) == sizeof(s->key));
+	json_decref(saved);
+	saved = json_pack("[I, I]", (json_int_t)s->key[0], (json_int_t)s->key[1]);
+	if (state_put(s->state, "key", saved, &e) < 0)
+		log_warn("key", "reason=\"%s\"", e.msg);
+}
+
 int ship_open(struct ship *s, struct err *e)
 {
 	CLEANUP(json_decrefp) json_t *numbers = NULL;
@@ -92,6 +113,7 @@ int ship_open(struct ship *s, struct err *e)
 	if (numbers && json_unpack(numbers, "{s:I, s:I, s:I, s:I}", "next_unit", &next_unit, "next_change",
 				   &next_change, "generation", &generation, "world", &world) < 0)
 		return err_set(e, ERR_CORRUPT, "the saved numbers cannot be read");
+	open_key(s);
 	s->lookup.fd = -1;
 	if (state_get(s->state, "addresses", &s->addresses, e) < 0)
 		return -(int)e->code;

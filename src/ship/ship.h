@@ -139,6 +139,7 @@ struct ship_app {
 	struct ship_target *leaving; /* no longer configured, and perhaps not empty yet */
 	uint32_t target_count, leaving_count;
 	bool held;		  /* by order of a person */
+	bool maintenance;	  /* the same */
 	/* Of the order being carried out, "" if it has none: a client that lost its connection says the same
 	 * order again with the same key, and is told of the change that it made, not given another. */
 	char order_key[SHIP_KEY];
@@ -185,6 +186,7 @@ struct ship {
 	uint64_t world; /* of the keeper for which the state was made: saved */
 	uint64_t upload_ms; /* when somebody last sent files, or was told which to send */
 	struct map published_use; /* of targets that Upstate does not run */
+	uint64_t key[2];   /* for the routing table; made once and saved */
 	json_t *addresses; /* {name of a target: its last known address} */
 	struct loop_io lookup; /* from the child that looks names up */
 	struct buf looked_up;
@@ -226,6 +228,8 @@ int ship_rollback(struct ship_app *a, const char *release, const char *who, cons
 		  uint64_t *ret_change, struct err *e);
 int ship_abort(struct ship_app *a, const char *who, const char *why, uint64_t *ret_change, struct err *e);
 int ship_hold(struct ship_app *a, bool hold, const char *who, const char *why, struct err *e);
+/* Off is ERR_REFUSED while the configuration says on. */
+int ship_maintenance(struct ship_app *a, bool on, const char *who, const char *why, struct err *e);
 /* use: USE_SERVE (as the rollout says), USE_DRAIN or USE_FENCE. */
 int ship_order_target(struct ship_app *a, const char *target, enum target_use use, const char *who,
 		      const char *why, struct err *e);
@@ -242,6 +246,15 @@ struct ship_app *ship_app_create(struct ship *s, const char *name);
 int ship_app_load(struct ship_app *a, json_t *saved, struct err *e);
 json_t *ship_app_json(const struct ship_app *a);
 int ship_app_save(struct ship_app *a, struct err *e); /* inside a transaction */
+/* What the configuration (and orders) say of an app beyond how it is reached: policy.c. NULL: nothing.
+ * It lives in `all`, which has room for one of each app. */
+struct ship_policies {
+	struct table_in_policy **items;
+	uint32_t len;
+};
+uint32_t ship_nets(const struct conf_text_list *texts, struct table_net *ret); /* how many they are */
+const struct table_in_policy *ship_policy(const struct ship_app *a, struct ship_policies *all);
+void ship_policies_free(struct ship_policies *all);
 int ship_numbers_save(struct ship *s, struct err *e);
 struct ship_release *ship_release(const struct ship_app *a, uint32_t number);
 struct ship_release *ship_release_add(struct ship_app *a, const char *id);

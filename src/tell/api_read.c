@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "core/bucket.h"
 #include "wire/proxy.h"
 #include "wire/ring.h"
 
@@ -335,6 +336,10 @@ static void app_limits(struct ship_app *a, json_t *list)
 	limit(list, name, "ms that one may wait", a->conf->hold_wait_ms, 0, sum.failed_503_waited);
 	snprintf(name, sizeof(name), "%s.timeouts.response", a->name);
 	limit(list, name, "ms until a target answers", a->conf->response_ms, 0, sum.failed_504);
+	if (a->conf->rate_requests) {
+		snprintf(name, sizeof(name), "%s.rate.clients", a->name);
+		limit(list, name, "clients whose rate is known", BUCKET_KEYS, 0, sum.rate_forgotten);
+	}
 	if (a->conf->run) {
 		snprintf(name, sizeof(name), "%s.units", a->name);
 		limit(list, name, "instances, old and new ones", ROLLOUT_UNITS_MAX, a->rollout.unit_count, 0);

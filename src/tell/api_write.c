@@ -201,6 +201,23 @@ void tell_resume(struct call *c, json_t *body)
 	hold(c, body, false);
 }
 
+void tell_maintenance(struct call *c, json_t *body)
+{
+	json_t *on = json_object_get(body, "on");
+	struct ship_app *a;
+	struct err e;
+
+	if (tell_app(c, &a) < 0)
+		return;
+	if (!json_is_boolean(on))
+		err_set(&e, ERR_INPUT, "'on' is true or false: is app '%s' in maintenance?", a->name);
+	else if (ship_maintenance(a, json_is_true(on), c->who, text_of(body, "why"), &e) == 0) {
+		tell_answer_applied(c, json_pack("{s:s, s:b}", "app", a->name, "maintenance", a->maintenance));
+		return;
+	}
+	tell_answer_err(c, &e);
+}
+
 static void order(struct call *c, json_t *body, enum target_use use, const char *name)
 {
 	struct ship_app *a;

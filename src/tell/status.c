@@ -138,6 +138,8 @@ void tell_app_status_of(struct ship_app *a, struct tell_status_of *ret)
 	}
 	if (a->conf && a->conf->run && !a->rollout.current.release && !good)
 		set(ret, "unknown", "nothing was deployed yet: upstate deploy %s DIR", a->name);
+	else if (a->maintenance || (a->conf && a->conf->maintenance.on))
+		set(ret, "bad", "in maintenance, by %s", a->maintenance ? "order" : "its configuration");
 	else if (a->held)
 		set(ret, "bad", "requests are held, by order");
 	else if (good == of && of == 1)
@@ -229,9 +231,10 @@ json_t *tell_app_json(struct ship_app *a)
 	tell_app_status_of(a, &s);
 	shm_sum_slot(a->ship->shm, a->shm_slot, &sum);
 	ship_receipt(&sum, &zero, &r);
-	o = json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:o}",
+	o = json_pack("{s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:o}",
 		      "name", a->name, "status", s.status, "reason", s.reason, "held",
-		      a->held || a->rollout.hold, "current", now ? json_string(current) : json_null(), "id",
+		      a->held || a->rollout.hold, "maintenance",
+		      a->maintenance || (a->conf && a->conf->maintenance.on), "current", now ? json_string(current) : json_null(), "id",
 		      now ? json_string(now->id) : json_null(), "phase",
 		      rollout_phase_name(a->rollout.phase), "change",
 		      a->change && !a->change->ended_ms ? json_integer((json_int_t)a->change->number)

@@ -30,6 +30,7 @@ static const struct route routes[] = {
 	ROUTE("POST", "/v1/apps/@/abort", tell_abort, .body = ROUTE_JSON),
 	ROUTE("POST", "/v1/apps/@/hold", tell_hold, .body = ROUTE_JSON),
 	ROUTE("POST", "/v1/apps/@/resume", tell_resume, .body = ROUTE_JSON),
+	ROUTE("POST", "/v1/apps/@/maintenance", tell_maintenance, .body = ROUTE_JSON),
 	ROUTE("POST", "/v1/apps/@/drain", tell_drain, .body = ROUTE_JSON),
 	ROUTE("POST", "/v1/apps/@/fence", tell_fence, .body = ROUTE_JSON),
 	ROUTE("POST", "/v1/apps/@/serve", tell_serve, .body = ROUTE_JSON),

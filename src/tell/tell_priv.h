@@ -97,6 +97,7 @@ void tell_rollback(struct call *c, json_t *body);
 void tell_abort(struct call *c, json_t *body);
 void tell_hold(struct call *c, json_t *body);
 void tell_resume(struct call *c, json_t *body);
+void tell_maintenance(struct call *c, json_t *body);
 void tell_drain(struct call *c, json_t *body);
 void tell_fence(struct call *c, json_t *body);
 void tell_serve(struct call *c, json_t *body);
