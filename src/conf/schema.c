@@ -52,6 +52,9 @@ const struct schema_row schema_rows[] = {
 	ROW(SCHEMA_TOP, "limits", SECTION, 0, 0, NULL, .doc = "Bounds of what clients may ask of the router."),
 	ROW(TOP(clients), "limits.clients", INT, 1, 1000000, "10000",
 	    .doc = "Client connections at once; more of them wait in the listening socket."),
+	ROW(TOP(connections), "limits.connections", INT, 0, 1000000, "0",
+	    .doc = "Connections at once from one address (of IPv6: the first 64 bits); more are closed at once. "
+		   "Trusted proxies have no such limit. 0: nobody has."),
 	ROW(TOP(header_bytes), "limits.header", BYTES32, 1024, 1 << 20, "32KiB",
 	    .doc = "Size of a request's head; more is answered with 431, or 414 when it is the first line."),
 	ROW(TOP(header_count), "limits.headers", INT, 8, 128, "100",

@@ -62,6 +62,7 @@ struct table_limits {
 	uint32_t trace;		  /* enum table_trace */
 	uint32_t log_sample;	  /* parts of a million of the requests, that are logged */
 	uint32_t log_slow_ms;	  /* what took longer always is; 0: that is no reason */
+	uint32_t connections;	  /* from one address; 0: as many as it likes */
 };
 
 struct table_target {

@@ -114,6 +114,7 @@ void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer
 	struct client *c = pool_get(t, &t->clients);
 	uint8_t addr[16];
 	uint16_t port;
+	bool proxied;
 
 	if (!c) {
 		close(fd);
@@ -125,9 +126,13 @@ void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer
 	c->scanned = 0;
 	c->lingered = 0;
 	c->timer.on_time = on_client_time;
+	c->counted = false;
 	client_addr(peer, addr, &port);
 	client_is_from(c, addr, port);
-	if (conn_watch(&c->conn, fd, false) < 0) {
+	proxied = l->conf->app == UINT32_MAX && l->conf->net_count &&
+		  table_proxied(t->table, l->conf, c->addr); /* its client is not known yet */
+	if ((!proxied && !policy_connects(c)) || conn_watch(&c->conn, fd, false) < 0) {
+		policy_disconnects(c);
 		close(fd);
 		if (!pool_put(&t->clients, c))
 			free(c);
@@ -140,7 +145,7 @@ void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer
 		tcp_begin(c, t->apps[l->conf->app]);
 		return;
 	}
-	if (l->conf->net_count && table_proxied(t->table, l->conf, c->addr)) {
+	if (proxied) {
 		c->state = CLIENT_PROXY;
 		loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.header_ms);
 	}
@@ -156,6 +161,7 @@ static void end(struct client *c, bool reset)
 		conn_reset(&c->conn);
 	else
 		conn_close(&c->conn);
+	policy_disconnects(c);
 	shm_sub(&t->n->clients, 1);
 	atomic_fetch_sub(&t->r->clients, 1);
 	loop_timer_stop(&t->loop, &c->timer);

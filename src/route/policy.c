@@ -99,11 +99,45 @@ static struct http1_slice find_field(const struct http1_head *h, const char *nam
 }
 
 /* Of IPv6 the network: one client has 2^64 addresses. */
-static uint64_t hash_address(const struct exchange *x, const uint8_t addr[16])
+static uint64_t hash_client(const uint64_t key[2], const uint8_t addr[16])
 {
 	static const uint8_t four[12] = {[10] = 0xff, [11] = 0xff};
 
-	return siphash(x->t->table->key, addr, memcmp(addr, four, 12) ? 8 : 16);
+	return siphash(key, addr, memcmp(addr, four, 12) ? 8 : 16);
+}
+
+static uint64_t hash_address(const struct exchange *x, const uint8_t addr[16])
+{
+	return hash_client(x->t->table->key, addr);
+}
+
+/* --- connections --- */
+
+bool policy_connects(struct client *c)
+{
+	struct thread *t = c->conn.t;
+	uint32_t most = t->table->limits.connections;
+	enum tally_verdict v;
+
+	if (!most || (t->table->trusted_count && table_trusted(t->table, c->addr)))
+		return true;
+	v = tally_add(&t->r->addresses, hash_client(t->r->address_key, c->addr), most);
+	if (v == TALLY_OVER)
+		shm_add(&t->n->connections_refused, 1);
+	if (v == TALLY_NO_ROOM)
+		shm_add(&t->n->addresses_full, 1);
+	c->counted = v == TALLY_COUNTED;
+	return v != TALLY_OVER;
+}
+
+void policy_disconnects(struct client *c)
+{
+	struct router *r = c->conn.t->r;
+
+	if (!c->counted)
+		return;
+	c->counted = false;
+	tally_sub(&r->addresses, hash_client(r->address_key, c->addr));
 }
 
 /* By the field if the request has it, else by the client's address. */

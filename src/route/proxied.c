@@ -55,8 +55,13 @@ void proxied_read(struct client *c)
 		refuse(c, why);
 		return;
 	}
-	if (ends.known)
+	if (ends.known) {
 		client_is_from(c, ends.from, ends.from_port);
+		if (!policy_connects(c)) {
+			client_close(c);
+			return;
+		}
+	}
 	client_begin(c);
 	client_process(c);
 }

@@ -31,6 +31,7 @@
 #include "core/policy.h"
 #include "core/retry.h"
 #include "core/table.h"
+#include "core/tally.h"
 #include "loop/loop.h"
 #include "wire/access.h"
 #include "wire/http1.h"
@@ -301,6 +302,7 @@ struct client {
 	uint64_t first_us; /* first byte of the request at hand */
 	uint32_t lingered;
 	enum client_state state;
+	bool counted; /* among the connections of its address */
 	uint8_t addr[16];
 	char ip[INET6_ADDRSTRLEN];
 	uint16_t port;
@@ -437,6 +439,9 @@ void answer_run(struct exchange *x);
 /* policy.c: what the operator of an app decided for it (core/policy.h). The exchange keeps no pointer
  * to it: a table may be swapped while it goes on. */
 void policy_request(struct exchange *x, const struct table_policy *p, struct http1_head *h);
+/* Counts a new connection of its address, if they have a limit. False: there are as many as allowed. */
+bool policy_connects(struct client *c);
+void policy_disconnects(struct client *c); /* harmless on one that was not counted */
 /* The request is not for the app. True: it was answered, and x may be gone. */
 bool policy_answers(struct exchange *x, const struct table_policy *p, const struct http1_head *h);
 void policy_answer(struct exchange *x, const struct table_policy *p, struct http1_head *h);
@@ -527,6 +532,8 @@ struct router {
 	uint32_t probes_open;
 	bool ready, started;
 	_Atomic uint32_t clients;
+	uint64_t address_key[2];
+	struct tally_table addresses; /* their connections */
 	_Atomic bool refused; /* some target's `refused` is set */
 };
 

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 
 #include "route/route_priv.h"
@@ -159,6 +160,8 @@ static void take_shared(struct router *r, struct msg *m)
 	r->controller_bell = m->fds[SHARED_ROUTER_BELL];
 	r->log_bell = m->fds[SHARED_LOG_BELL];
 	m->fds[SHARED_ROUTER_BELL] = m->fds[SHARED_LOG_BELL] = -1;
+	if (getrandom(r->address_key, sizeof(r->address_key), 0) != sizeof(r->address_key))
+		give_up("getting random bytes");
 	bury_predecessor(r);
 	sandbox_enter(r);
 	start_threads(r);

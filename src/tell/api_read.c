@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "core/bucket.h"
+#include "core/tally.h"
 #include "wire/proxy.h"
 #include "wire/ring.h"
 
@@ -362,7 +363,7 @@ json_t *tell_limits_json(struct call *c)
 	struct ship *s = c->t->ship;
 	json_t *list = json_array();
 	uint64_t clients = 0, refused = 0, failed = 0, dropped = 0, memory = 0, calls = 0,
-		 calls_refused = 0, unproxied = 0;
+		 calls_refused = 0, unproxied = 0, many = 0, full = 0;
 	struct rlimit files;
 	struct state_usage usage;
 	struct err e;
@@ -376,6 +377,8 @@ json_t *tell_limits_json(struct call *c)
 		unproxied += shm_get(&x->proxy_refused);
 		dropped += shm_get(&x->log_dropped);
 		memory += shm_get(&x->no_memory);
+		many += shm_get(&x->connections_refused);
+		full += shm_get(&x->addresses_full);
 	}
 	for (uint32_t i = 0; i < c->t->listener_count; i++) {
 		uint64_t n;
@@ -384,6 +387,9 @@ json_t *tell_limits_json(struct call *c)
 		calls_refused += n;
 	}
 	limit(list, "clients", "connections of users", s->conf->clients, clients, refused);
+	limit(list, "clients.connections", "connections of users from one address (0: any number)",
+	      s->conf->connections, 0, many);
+	limit(list, "clients.addresses", "addresses whose connections are counted", TALLY_KEYS, 0, full);
 	getrlimit(RLIMIT_NOFILE, &files);
 	limit(list, "descriptors", "of the router (used: clients alone)", files.rlim_cur, clients, failed);
 	limit(list, "listen.proxy", "bytes of a PROXY header (overflowed: connections without a right one in time)",

@@ -117,6 +117,8 @@ struct shm_slot {
 	X(accept_failed, "not accepted for want of descriptors or memory")                         \
 	X(clients_refused, "closed at once: as many as allowed were there")                        \
 	X(proxy_refused, "closed: their PROXY header was missing, malformed or late")               \
+	X(connections_refused, "closed at once: as many as allowed were there from its address")   \
+	X(addresses_full, "let in uncounted: too many addresses at once to count each")            \
 	X(bad_requests, "answered 400, 414, 431 before an app was known")                          \
 	X(unknown_host, "answered 404: no app has this host and path")                             \
 	X(log_written, "access log records")                                                       \

@@ -357,7 +357,7 @@ static void every_mistake_is_told_at_once_in_order(void **state UNUSED)
 	    "log: { files: many }\nlimits: 5\napps:\n  web:\n    instances: 100\n    drain: soon\n    "
 	    "stop: TREM\n",
 	    "f:1:15: error: log.files: expected a number, found 'many'\n"
-	    "f:2:9: error: limits: expected a map of keys (clients, header, headers, header_time, "
+	    "f:2:9: error: limits: expected a map of keys (clients, connections, header, headers, header_time, "
 	    "idle), found text\n"
 	    "f:4:3: error: app 'web' has neither 'run' nor 'targets': say how it runs, or "
 	    "where it is\n"

@@ -115,6 +115,7 @@ static void set_limit(char *word, char *value)
 	FIELD(in.limits, trace)
 	FIELD(in.limits, log_sample)
 	FIELD(in.limits, log_slow_ms)
+	FIELD(in.limits, connections)
 	fprintf(stderr, "no limit is called %s\n", word);
 	exit(2);
 }

@@ -266,12 +266,14 @@ def test_a_full_target_is_passed_over_and_the_cookie_stays(router, target):
     r.until("a/1", "state", 1), r.until("a/2", "state", 1)
     until(lambda: gates.append(ask(r, get())) or gates[-1][2] == b"slow")
     mine = "Cookie: %s\r\n" % cookie(gates[-1][1])
+    r.until("a/1", "inflight", 0)  # its place is free just after the answer was sent
     c = r.connect().send(get("/slow", extra=mine))
     until(lambda: held)
     status, fields, body = ask(r, get(extra=mine))
     assert body == b"other" and "set-cookie" not in fields
     held[0].send(ok("late"))
     assert c.answer()[2] == b"late"
+    r.until("a/1", "inflight", 0)
     assert ask(r, get(extra=mine))[2] == b"slow"
 
 
@@ -336,3 +338,58 @@ def test_guessing_is_bounded_by_the_rate_and_the_closed_door_comes_first(serve):
                      "deny 192.0.2.0/24" % user("ann", "correct horse"), more="trust 127.0.0.0/8")
     assert [ask(r, get())[0] for _ in range(3)] == [401, 401, 429]
     assert [ask(r, get(extra=FROM % "192.0.2.1"))[0] for _ in range(3)] == [403] * 3
+
+
+# --- connections ---
+
+def test_an_address_has_so_many_connections_and_no_more(router, target):
+    t = target()
+    app = "\nthreads 4\napp a\ntarget a/1 %s\n" % t.addr
+    r = router("limit connections=3" + app)
+    r.until("a/1", "state", 1)
+    conns = [r.connect() for _ in range(3)]
+    assert all(c.send(get()).answer()[0] == 200 for c in conns)
+    over = [r.connect() for _ in range(4)]
+    assert all(c.closed() for c in over)
+    assert r.numbers()["connections_refused"] == 4 and r.numbers()["clients"] == 3
+    conns.pop().close()  # its place is another's
+
+    def let_in():
+        c = r.connect()
+        try:
+            return c.send(get()).more() and c
+        except OSError:  # closed at once
+            return None
+
+    conns.append(until(let_in))
+    assert all(c.send(get()).answer()[0] == 200 for c in conns[:2])
+    r.table("limit connections=0" + app)  # no limit: those that were counted leave as they came
+    more = [r.connect() for _ in range(6)]
+    assert all(c.send(get()).answer()[0] == 200 for c in more)
+    for c in conns + more:
+        c.close()
+    until(lambda: r.numbers()["clients"] == 0)
+    r.table("limit connections=3" + app)
+    conns = [r.connect() for _ in range(3)]
+    assert all(c.send(get()).answer()[0] == 200 for c in conns)
+
+
+def test_a_limit_counts_who_stands_behind_a_proxy_and_not_the_proxy(router, target):
+    t = target()
+    app = "\napp a\ntarget a/1 %s\n" % t.addr
+    r = router("limit connections=2\nproxied 127.0.0.0/8" + app)
+    r.until("a/1", "state", 1)
+
+    def come(who):
+        c = r.connect()
+        c.send("PROXY TCP4 %s 127.0.0.1 99 80\r\n" % who + get())
+        return c
+
+    conns = [come(who) for who in ("192.0.2.1", "192.0.2.2", "192.0.2.1")]
+    assert all(c.answer()[0] == 200 for c in conns)
+    assert come("192.0.2.1").closed()
+    assert come("192.0.2.3").answer()[0] == 200
+    r.table("limit connections=2\ntrust 127.0.0.0/8" + app)
+    conns += [r.connect().send(get()) for _ in range(5)]
+    assert all(c.answer()[0] == 200 for c in conns[3:])
+    assert r.numbers()["connections_refused"] == 1
