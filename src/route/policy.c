@@ -63,14 +63,14 @@ static bool is_trusted(const struct exchange *x)
 }
 
 /* The address of the client: of the connection; when a trusted proxy made it, the last one of its list
- * that is no trusted proxy's. What stands before that, anyone may have written. */
+ * that is no trusted proxy's. What stands before that, anyone may have written. h NULL: none, with tcp. */
 static void client_address(const struct exchange *x, const struct http1_head *h, uint8_t ret[16])
 {
-	enum http1_known list = h->known_at[HTTP1_X_FORWARDED_FOR] ? HTTP1_X_FORWARDED_FOR
+	enum http1_known list = h && h->known_at[HTTP1_X_FORWARDED_FOR] ? HTTP1_X_FORWARDED_FOR
 								   : HTTP1_FORWARDED;
 
 	memcpy(ret, x->client->addr, 16);
-	if (!is_trusted(x))
+	if (!h || !is_trusted(x))
 		return;
 	for (uint32_t i = h->header_count; i-- > 0;) {
 		size_t len = h->headers[i].value.len;
@@ -306,7 +306,7 @@ static bool over_rate(struct exchange *x, const struct table_policy *p, const st
 	uint8_t addr[16];
 	char more[40];
 
-	if (p->rate == RATE_HEADER) {
+	if (p->rate == RATE_HEADER && h) {
 		hash = hash_field(x, h, table_string(x->t->table, p->rate_header));
 	} else {
 		client_address(x, h, addr);
@@ -338,11 +338,22 @@ bool policy_answers(struct exchange *x, const struct table_policy *p, const stru
 	}
 	if (p->rate && over_rate(x, p, h))
 		return true;
+	if (!h) /* nobody reads the rest of it */
+		return false;
 	if (p->auth && !is_user(x, p, h)) {
 		ask_who(x, p);
 		return true;
 	}
 	return p->rules[RULE_REDIRECT].count && redirect(x, p, h);
+}
+
+bool policy_resets(struct exchange *x, const struct table_policy *p)
+{
+	if (p->near == NEAR_ADDRESS) {
+		x->near = NEAR_ADDRESS;
+		x->near_key = hash_address(x, x->client->addr);
+	}
+	return policy_answers(x, p, NULL);
 }
 
 /* --- its answer --- */

@@ -444,6 +444,8 @@ bool policy_connects(struct client *c);
 void policy_disconnects(struct client *c); /* harmless on one that was not counted */
 /* The request is not for the app. True: it was answered, and x may be gone. */
 bool policy_answers(struct exchange *x, const struct table_policy *p, const struct http1_head *h);
+/* The same of a connection of a TCP app, which is reset then. */
+bool policy_resets(struct exchange *x, const struct table_policy *p);
 void policy_answer(struct exchange *x, const struct table_policy *p, struct http1_head *h);
 
 /* headers.c */

@@ -17,6 +17,7 @@
 
 void tcp_begin(struct client *c, struct app *app)
 {
+	const struct table_policy *policy = policy_of(app);
 	struct exchange *x;
 
 	c->first_us = clock_us();
@@ -29,6 +30,8 @@ void tcp_begin(struct client *c, struct app *app)
 	shm_add(&app->n->requests, 1);
 	shm_add(&app->n->inflight, 1);
 	stream_start(&x->ask, &c->conn, NULL, HTTP1_TUNNEL, 0, false);
+	if (policy && policy_resets(x, policy))
+		return;
 	exchange_route(x);
 }
 

@@ -225,6 +225,10 @@ static void bad_policies_are_explained(void **state UNUSED)
 			       "'_'");
 	refused("sticky: true, balance: hash path",
 		"26: error: app 'a': 'sticky' and 'balance: hash path' both choose the target; leave one out");
+	refused("tcp: '127.0.0.1:1', sticky: true",
+		"46: error: app 'a' has 'tcp', so 'sticky' means nothing: nobody reads what its users say");
+	refused("tcp: '127.0.0.1:1', balance: hash path",
+		"8: error: app 'a' has 'tcp': 'rate' and 'balance' can go by address alone");
 	refused("errors: {500: x}", "35: error: unknown key '500' in errors; did you mean '502'?");
 	refused("errors: {502: [x]}", "40: error: errors.502: expected the path of a file, found a list");
 }

@@ -393,3 +393,29 @@ def test_a_limit_counts_who_stands_behind_a_proxy_and_not_the_proxy(router, targ
     conns += [r.connect().send(get()) for _ in range(5)]
     assert all(c.answer()[0] == 200 for c in conns[3:])
     assert r.numbers()["connections_refused"] == 1
+
+
+# --- TCP apps ---
+
+def test_a_tcp_app_resets_who_may_not_come(router, target):
+    t = target(lambda c, line, f: ok("here"))
+    table = "app a\ntarget a/1 %s\ntcp\n" % t.addr
+    r = router(table + "policy rate=1 rate_requests=1 rate_ms=3600000 rate_burst=2\n")
+    r.until("a/1", "state", 1)
+
+    def carried():
+        c = r.connect()
+        try:
+            return c.send(get()).answer()[2] == b"here"
+        except (OSError, EOFError):
+            return False
+
+    assert [carried() for _ in range(4)] == [True, True, False, False]
+    r.table(table + "deny 127.0.0.0/8\n")
+    assert not carried()
+    r.table(table + "policy maintenance=1\n")
+    assert not carried()
+    n = r.n("a")
+    assert (n["refused_429"], n["refused_403"], n["refused_503"], n["refused_4xx"]) == (2, 1, 1, 3)
+    r.table(table + "policy near=2\n")
+    assert carried() and r.n("a")["requests"] == 7
