@@ -114,7 +114,7 @@ enum http1_result http1_target(struct http1_head *ret, const char **why)
 
 	if (ret->known_at[HTTP1_HOST] ? !valid_host(host, false) : ret->minor > 0)
 		return http1_refuse(why, host.len ? "invalid Host" : "Host is missing or empty");
-	ret->host = host;
+	ret->host = host.p ? host : (struct http1_slice){"", 0};
 	ret->is_get = is_method(ret, "GET");
 	ret->is_head = is_method(ret, "HEAD");
 	if (is_method(ret, "CONNECT"))
