@@ -66,6 +66,18 @@ static void take_table(struct keeper *k, struct msg *m)
 	keep_serve_ready(k);
 }
 
+static void take_certs(struct keeper *k, struct msg *m)
+{
+	const struct msg_certs *x = m->body;
+
+	if (m->fds_len != 1)
+		return;
+	if (k->certs.fd >= 0)
+		close(k->certs.fd);
+	k->certs = (struct keep_table){TAKE_FD(m->fds[0]), x->generation};
+	part_send_certs(k, PART_ROUTER);
+}
+
 void keep_order(struct part_proc *p, struct msg *m)
 {
 	struct keeper *k = p->keeper;
@@ -86,6 +98,9 @@ void keep_order(struct part_proc *p, struct msg *m)
 		break;
 	case MSG_TABLE:
 		take_table(k, m);
+		break;
+	case MSG_CERTS:
+		take_certs(k, m);
 		break;
 	case MSG_LOGCONF:
 		k->logconf = *(const struct msg_logconf *)m->body;
@@ -399,7 +414,7 @@ static int start(struct keeper *k, const struct keep_options *o, struct err *e)
 static void init(struct keeper *k)
 {
 	memset(k, 0, sizeof(*k));
-	k->lock_fd = k->binary_fd = k->tables[0].fd = k->tables[1].fd = k->loop.epoll = -1;
+	k->lock_fd = k->binary_fd = k->tables[0].fd = k->tables[1].fd = k->certs.fd = k->loop.epoll = -1;
 	for (int i = 0; i < SHARED_COUNT; i++)
 		k->shared[i] = -1;
 	list_init(&k->listeners);

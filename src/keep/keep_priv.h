@@ -142,6 +142,7 @@ struct keeper {
 	int *passed; /* LISTEN_FDS */
 	int passed_count;
 	struct keep_table tables[2]; /* the last, the one before */
+	struct keep_table certs;     /* the last ones; nothing of them is looked at here */
 	struct map by_id;	     /* instances */
 	struct list instances;
 	struct msg_logconf logconf;
@@ -172,6 +173,7 @@ void part_stop(struct part_proc *p); /* asks it to end; SIGKILL after KEEP_PART_
 void part_kill(struct part_proc *p, const char *reason);
 void part_tell(struct part_proc *p); /* reports it to the controller */
 bool part_send(struct keeper *k, enum part to, enum msg_type type, const void *body, int fd);
+void part_send_certs(struct keeper *k, enum part to); /* when there are any */
 const char *part_says_end(int wait_status, uint64_t ran_ms, char *text, size_t size);
 
 /* listen.c */

@@ -119,6 +119,14 @@ static void send_table(struct part_proc *router)
 	part_send(k, PART_ROUTER, MSG_TABLE, &t, k->tables[older].fd);
 }
 
+void part_send_certs(struct keeper *k, enum part to)
+{
+	struct msg_certs m = {k->certs.generation};
+
+	if (k->certs.fd >= 0)
+		part_send(k, to, MSG_CERTS, &m, k->certs.fd);
+}
+
 /* What a new part must know, in the order in which it can use it. */
 static void send_all(struct part_proc *p)
 {
@@ -138,10 +146,12 @@ static void send_all(struct part_proc *p)
 	switch (p->part) {
 	case PART_ROUTER:
 		listen_tell_all(k, PART_ROUTER);
+		part_send_certs(k, PART_ROUTER);
 		send_table(p);
 		break;
 	case PART_CONTROLLER:
 		listen_tell_all(k, PART_CONTROLLER);
+		part_send_certs(k, PART_CONTROLLER);
 		instance_tell_all(k);
 		for (int i = 0; i < PART_COUNT; i++)
 			part_tell(&k->parts[i]);

@@ -50,6 +50,7 @@ const char *part_name(enum part part);
 	X(START, msg_start, 0, 1, "run this instance and keep it running (idempotent by id)")      \
 	X(STOP, msg_stop, 0, 0, "end this instance and forget it (idempotent by id)")              \
 	X(TABLE, msg_table, 1, 0, "route by this table; also keeper -> router")                    \
+	X(CERTS, msg_certs, 1, 0, "certificates (core/certs.h); also keeper -> router, controller") \
 	X(SHUTDOWN, msg_none, 0, 0, "end everything in order")                                     \
 	/* keeper -> controller; on its start one of each for all that is, then SYNCED */          \
 	X(SHARED, msg_shared, MSG_FDS_MAX, 0, "memory and bells; to every child, first")           \
@@ -130,6 +131,10 @@ struct msg_stop {
 };
 
 struct msg_table {
+	uint64_t generation;
+};
+
+struct msg_certs {
 	uint64_t generation;
 };
 
