@@ -8,7 +8,9 @@
 
 #include "cli/cli.h"
 #include "cli/cli_priv.h"
-#include "conf/conf.h"
+#include "base/clock.h"
+#include "conf/pair.h"
+#include "conf/problems.h"
 #include "files/files.h"
 
 static json_t *problems_json(const struct conf_problems *p)
@@ -22,12 +24,30 @@ static json_t *problems_json(const struct conf_problems *p)
 	return list;
 }
 
+static int look_at_certificates(struct cli *c, struct conf **conf, struct conf_problems *problems,
+				struct err *e)
+{
+	uint32_t count = (*conf)->certificate_count;
+	CLEANUP_FREE struct pair *pairs = util_alloc((count + 1) * sizeof(*pairs));
+
+	pair_load_all(*conf, clock_wall_ms(), NULL, NULL, pairs, problems);
+	problems_sort(problems);
+	for (uint32_t i = 0; i < count; i++)
+		pair_fini(&pairs[i]);
+	if (!problems->errors)
+		return 0;
+	conf_free(TAKE(*conf));
+	return conf_problems_error(problems, c->conf_path, e);
+}
+
 /* Reads the configuration and prints all that is wrong with it. */
 static int load(struct cli *c, struct conf **ret, struct conf_problems *problems, struct err *e)
 {
 	int rc = conf_load(c->conf_path, ret, NULL, problems, e);
 	CLEANUP_BUF struct buf said = {0};
 
+	if (rc == 0)
+		rc = look_at_certificates(c, ret, problems, e);
 	if (rc < 0 && !problems->errors && rc == -ERR_SYS && !c->values[OPTION_CONF])
 		return err_set(e, ERR_INPUT,
 			       "no configuration: neither ./upstate.yaml nor /etc/upstate/upstate.yaml "

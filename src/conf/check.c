@@ -273,6 +273,33 @@ static void check_totals(struct checker *c, const struct tree_node *root,
 			    admin ? "" : "; give admin another, or 'http: off'");
 }
 
+/* What https needs: a certificate to show, and somewhere to lead to. */
+static void check_https(struct checker *c, const struct tree_node *root, const struct tree_node *apps)
+{
+	const struct tree_node *listen = tree_key(root, "listen"), *certs = tree_key(root, "certificates");
+	const struct tree_node *key = apps->value->first;
+	bool https = conf_https_port(c->conf) != 0;
+
+	if (https && !certs)
+		problem_error(c->problems, listen->line, listen->column,
+			      "listen: https needs a certificate; add 'certificates: [{cert: FILE, key: "
+			      "FILE}]'");
+	if (certs && !https)
+		problem_warn(c->problems, certs->line, certs->column,
+			     "certificates have no effect: no address in 'listen' has https");
+	for (uint32_t i = 0; i < c->conf->app_count; i++, key = key->next) {
+		const struct tree_node *at = key->value->kind == TREE_MAP ? tree_key(key->value, "https") : NULL;
+
+		if (c->conf->apps[i].https != CONF_HTTPS_REDIRECT || https ||
+		    c->conf->trusted_proxies.len || !at)
+			continue;
+		problem_error(c->problems, at->line, at->column,
+			      "app '%s': there is nothing to redirect to: no address in 'listen' has https, "
+			      "and no trusted proxy may have it",
+			      c->conf->apps[i].name);
+	}
+}
+
 static void finish_top(struct conf *c, const struct tree_node *root, struct conf_problems *problems)
 {
 	const struct tree_node *listen = tree_key(root, "listen");
@@ -331,6 +358,7 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 	}
 	check_addresses(&c, apps);
 	check_totals(&c, root, apps);
+	check_https(&c, root, apps);
 	map_free(&c.routes);
 	map_free(&c.data);
 	free(c.claims);

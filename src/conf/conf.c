@@ -66,6 +66,11 @@ void conf_free(struct conf *c)
 	for (uint32_t i = 0; i < c->app_count; i++)
 		app_free(&c->apps[i]);
 	free(c->apps);
+	for (uint32_t i = 0; i < c->certificate_count; i++) {
+		free(c->certificates[i].cert);
+		free(c->certificates[i].key);
+	}
+	free(c->certificates);
 	map_free(&c->index);
 	free(c);
 }
@@ -75,7 +80,7 @@ static void conf_freep(struct conf **c)
 	conf_free(*c);
 }
 
-static int first_error(const struct conf_problems *p, const char *path, struct err *e)
+int conf_problems_error(const struct conf_problems *p, const char *path, struct err *e)
 {
 	uint32_t i = 0;
 
@@ -128,7 +133,7 @@ int conf_parse(const char *path, const char *text, size_t len, struct conf **ret
 	parse(text, len, c, p);
 	problems_sort(p);
 	if (p->errors)
-		return first_error(p, path, e);
+		return conf_problems_error(p, path, e);
 	*ret = TAKE(c);
 	return 0;
 }
@@ -202,7 +207,7 @@ int conf_read_pages(struct conf *c, struct conf_problems *problems, struct err *
 	if (!problems || !problems->errors)
 		return 0;
 	problems_sort(problems);
-	return first_error(problems, c->path, e);
+	return conf_problems_error(problems, c->path, e);
 }
 
 int conf_load(const char *path, struct conf **ret, struct buf *ret_text,
@@ -231,4 +236,12 @@ const struct conf_app *conf_app(const struct conf *c, const char *name)
 	const struct conf_app *app = map_get(&c->index, map_hash(name, strlen(name)));
 
 	return app && strcmp(app->name, name) == 0 ? app : NULL;
+}
+
+uint32_t conf_https_port(const struct conf *c)
+{
+	for (uint32_t i = 0; i < c->listen.len; i++)
+		if (c->listen_more[i].tls)
+			return (uint32_t)strtoul(strrchr(c->listen.items[i], ':') + 1, NULL, 10);
+	return 0;
 }

@@ -28,11 +28,18 @@ struct conf_text_list {
 
 /* What listen says of an address beside it. */
 struct conf_listen {
+	bool tls; /* https */
 	bool proxy; /* connections from these networks begin with a PROXY header */
 	struct conf_text_list proxy_from; /* none: trusted_proxies */
 };
 
 enum conf_mixed { CONF_MIXED_OK, CONF_MIXED_NEVER };
+enum conf_https { CONF_HTTPS_OPTIONAL, CONF_HTTPS_REDIRECT };
+
+struct conf_certificate {
+	char *cert, *key; /* PEM files; not absolute: from the folder of the configuration */
+	uint32_t line, column; /* of its row in the file */
+};
 
 /* A page of an app's own, read by conf_load(). */
 struct conf_page {
@@ -89,6 +96,8 @@ struct conf_app {
 	uint32_t connect_ms, response_ms, body_ms, tunnel_ms;
 	bool retry_unread;
 	int proxy; /* enum proxy_version */
+	enum conf_https https;
+	uint32_t hsts_s; /* Strict-Transport-Security; 0: none */
 
 	/* its policy */
 	struct conf_page maintenance, pages[CONF_PAGE_COUNT];
@@ -115,6 +124,8 @@ struct conf {
 	char *path; /* as given */
 	struct conf_text_list listen; /* addresses for users: "0.0.0.0:8080" */
 	struct conf_listen *listen_more; /* of each of them */
+	struct conf_certificate *certificates; /* in order of the file */
+	uint32_t certificate_count;
 	char *admin;		      /* address of the pages, or NULL */
 	char *admin_group;	      /* may use the control socket, or NULL */
 	struct conf_text_list trusted_proxies; /* networks */
@@ -157,10 +168,14 @@ int conf_load(const char *path, struct conf **ret, struct buf *ret_text,
 	      struct conf_problems *problems, struct err *e);
 void conf_free(struct conf *c);
 void conf_problems_free(struct conf_problems *p);
+/* The first error among them, as conf_parse() returns it. */
+int conf_problems_error(const struct conf_problems *p, const char *path, struct err *e);
 /* All problems, a line each: "upstate.yaml:3:5: error: unknown key ...". */
 void conf_problems_print(const struct conf_problems *p, const char *path, struct buf *out);
 
 const struct conf_app *conf_app(const struct conf *c, const char *name); /* NULL: not there */
+/* The port of the first address with https; 0: there is none. */
+uint32_t conf_https_port(const struct conf *c);
 
 /* upstate.yaml(5), the whole page, as mdoc, out of the schema. */
 void conf_manual(struct buf *out);

@@ -56,7 +56,7 @@ static void add_facts(struct buf *out, const struct schema_row *row)
 			buf_addf(out, " %s", row->words[i]);
 	}
 	if (row->type == SCHEMA_INT || row->type == SCHEMA_MS || row->type == SCHEMA_BYTES ||
-	    row->type == SCHEMA_BYTES32 || row->type == SCHEMA_PERCENT) {
+	    row->type == SCHEMA_BYTES32 || row->type == SCHEMA_PERCENT || row->type == SCHEMA_SECONDS) {
 		buf_addf(out, ", %s to %s", schema_number(row->type, row->min, least),
 			 schema_number(row->type, row->max, most));
 	}
@@ -140,6 +140,8 @@ void conf_manual(struct buf *out)
 	    "needs quotes.\n"
 	    ".Ss The whole\n");
 	add_rows(out, SCHEMA_TOP);
+	buf_adds(out, ".Ss An item of certificates\n");
+	add_rows(out, SCHEMA_CERT);
 	buf_adds(out, ".Ss An app\n"
 		      "Each app needs\n"
 		      ".Ic run\n"

@@ -69,6 +69,34 @@ static void read_apps(struct reader *r, const struct schema_row *row, const stru
 	}
 }
 
+static void read_certs(struct reader *r, const struct schema_row *row, const struct tree_node *n)
+{
+	struct conf *c = r->conf;
+
+	if (n->kind != TREE_LIST || n->len < row->min || n->len > row->max) {
+		WRONG(r, n, "certificates: expected %s, with %llu to %llu items, found %s",
+		      schema_expected(row->type), (unsigned long long)row->min,
+		      (unsigned long long)row->max, tree_kind_name(n));
+		return;
+	}
+	c->certificates = util_alloc(n->len * sizeof(*c->certificates));
+	for (const struct tree_node *i = n->first; i; i = i->next) {
+		struct conf_certificate *cert = &c->certificates[c->certificate_count++];
+
+		cert->line = i->line;
+		cert->column = i->column;
+		if (i->kind != TREE_MAP) {
+			WRONG(r, i, "certificates: expected cert and key, found %s%s", tree_kind_name(i),
+			      colon_hint(i));
+			continue;
+		}
+		read_map(r, i, SCHEMA_CERT, "", cert);
+		if (!tree_key(i, "cert") || !tree_key(i, "key"))
+			WRONG(r, i, "certificates: there is no '%s' beside '%s'",
+			      tree_key(i, "cert") ? "key" : "cert", tree_key(i, "cert") ? "cert" : "key");
+	}
+}
+
 /* Does the key stand somewhere else in the schema? Then that is what was meant. */
 static const struct schema_row *find_elsewhere(enum schema_owner owner, const char *key)
 {
@@ -119,7 +147,9 @@ static void unknown_key(struct reader *r, const struct tree_node *key, enum sche
 						    : " at the top of the file");
 	else if (row)
 		buf_addf(&said, "; it belongs %s",
-			 row->owner == SCHEMA_APP ? "to an app" : "at the top of the file");
+			 row->owner == SCHEMA_APP    ? "to an app"
+			 : row->owner == SCHEMA_CERT ? "to an item of certificates"
+						     : "at the top of the file");
 	else
 		buf_addf(&said, "; known are: %s", buf_str(&list));
 	WRONG(r, key, "%s", buf_str(&said));
@@ -150,6 +180,8 @@ static void read_map(struct reader *r, const struct tree_node *map, enum schema_
 			unknown_key(r, key, owner, prefix);
 		} else if (row->type == SCHEMA_APPS) {
 			read_apps(r, row, key->value);
+		} else if (row->type == SCHEMA_CERTS) {
+			read_certs(r, row, key->value);
 		} else if (row->type != SCHEMA_SECTION) {
 			read_value(r, row, key->value, base);
 		} else if (key->value->kind != TREE_MAP) {

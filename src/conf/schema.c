@@ -17,9 +17,11 @@ static const char *const mixed_words[] = {"ok", "never", NULL};
 static const char *const trace_words[] = {"off", "pass", "make", NULL}; /* enum table_trace */
 /* From CONF_ON on they mean yes. */
 static const char *const switch_words[] = {"false", "no", "off", "true", "yes", "on", NULL};
+static const char *const https_words[] = {"optional", "redirect", NULL};
 
 #define TOP(field) SCHEMA_TOP, .offset = offsetof(struct conf, field)
 #define APP(field) SCHEMA_APP, .offset = offsetof(struct conf_app, field)
+#define CERT(field) SCHEMA_CERT, .offset = offsetof(struct conf_certificate, field)
 #define ROW(own, path_, type_, min_, max_, fallback_, ...)                                         \
 	{                                                                                          \
 		.owner = own, .path = path_, .type = SCHEMA_##type_, .min = min_, .max = max_,     \
@@ -31,11 +33,22 @@ const struct schema_row schema_rows[] = {
 	/* --- the whole --- */
 	ROW(TOP(listen), "listen", LISTEN, 1, 64, NULL, .check = text_listen,
 	    .example = "[{http: 0.0.0.0:8080}]",
-	    .doc = "Where users' requests come in: a list of addresses, each as http: ADDRESS:PORT. Without "
-		   "it Upstate listens on 127.0.0.1:8080, which only this machine can reach. With proxy: true beside it, "
+	    .doc = "Where users' requests come in: a list of addresses, each as http: ADDRESS:PORT, or https: "
+		   "ADDRESS:PORT where TLS is spoken (which needs certificates). Without it Upstate listens on "
+		   "127.0.0.1:8080, which only this machine can reach. With proxy: true beside it, "
 		   "connections from trusted_proxies must begin with a PROXY protocol header (version 1 or 2), and the address "
 		   "in it is the client's; proxy: [10.0.0.0/8] says from which networks instead. Connections from elsewhere are "
 		   "taken as they are."),
+	ROW(TOP(certificates), "certificates", CERTS, 1, 1000, NULL,
+	    .example = "[{cert: example.org.pem, key: example.org.key}]",
+	    .doc = "For the addresses with https: a list, each with cert and key. A client gets the one that has "
+		   "the name it asks for (exact, then *.name for one label), else the first. Files that change are "
+		   "taken up by themselves when they are right; until then the ones before stay in force."),
+	ROW(CERT(cert), "cert", TEXT, 1, 4095, NULL, .check = text_file, .example = "example.org.pem",
+	    .doc = "PEM file with the certificate, then those that issued it, in order. A path that does not begin "
+		   "with / counts from the folder of the configuration."),
+	ROW(CERT(key), "key", TEXT, 1, 4095, NULL, .check = text_file, .example = "example.org.key",
+	    .doc = "PEM file with its private key, without a pass phrase."),
 	ROW(SCHEMA_TOP, "admin", SECTION, 0, 0, NULL,
 	    .doc = "Where people look, and who may command."),
 	ROW(TOP(admin), "admin.http", TEXT, 1, 80, "127.0.0.1:8081", .check = text_admin,
@@ -168,6 +181,13 @@ const struct schema_row schema_rows[] = {
 	ROW(APP(retry_unread), "retry_unread", BOOL, 0, 1, "true",
 	    .doc = "Send a request to another target, whatever its method, when the unix socket proves that the "
 		   "first did not read it."),
+	ROW(APP(https), "https", WORD, 0, 0, "optional", .words = https_words,
+	    .doc = "redirect: a request over plain HTTP is answered with 308 to the same over https, but for "
+		   "/.well-known/acme-challenge/."),
+	ROW(APP(hsts_s), "hsts", SECONDS, 0, 730 * DAY, "0", .example = "365d",
+	    .doc = "Answers over https tell browsers to use nothing else for this long "
+		   "(Strict-Transport-Security); 0: they do not. There is no way back for browsers that have "
+		   "seen it: begin with a short time."),
 
 	ROW(APP(proxy), "proxy", WORD, 0, 0, "off", .words = proxy_words,
 	    .doc = "Begin each connection to a target with a PROXY protocol header of this version, which says who the client "
@@ -298,7 +318,9 @@ const char *schema_number(enum schema_type type, uint64_t v, char text[SCHEMA_NU
 		     {"KiB", 1 << 10},
 		     {"", 1}},
 	  none[] = {{"", 1}};
-	const __typeof__(ms[0]) *u = type == SCHEMA_MS ? ms : type == SCHEMA_INT ? none : bytes;
+	const __typeof__(ms[0]) *u = type == SCHEMA_MS || type == SCHEMA_SECONDS ? ms
+				     : type == SCHEMA_INT			     ? none
+										     : bytes;
 
 	if (type == SCHEMA_PERCENT) {
 		snprintf(text, SCHEMA_NUMBER, "%.10g%%", (double)v / 10000);

@@ -10,7 +10,8 @@
 /* Whose key it is. X(NAME, what messages call it) */
 #define SCHEMA_OWNER_TABLE(X)                                                                      \
 	X(TOP, "the file")                                                                         \
-	X(APP, "an app")
+	X(APP, "an app")                                                                           \
+	X(CERT, "a certificate")
 
 enum schema_owner {
 #define X(name, what) SCHEMA_##name,
@@ -26,6 +27,7 @@ enum schema_owner {
 	X(LIST, "a list", "text or list")                /* struct conf_text_list */               \
 	X(INT, "a number", "number")                     /* uint32_t */                            \
 	X(MS, "a duration like 30s", "duration")         /* uint32_t, milliseconds */              \
+	X(SECONDS, "a duration like 365d", "duration")   /* uint32_t, seconds; the row has ms */   \
 	X(BYTES, "a size like 10MiB", "size")            /* uint64_t */                            \
 	X(BYTES32, "a size like 32KiB", "size")          /* uint32_t */                            \
 	X(PERCENT, "a share like 10%", "share")          /* uint32_t, parts of a million */         \
@@ -37,6 +39,7 @@ enum schema_owner {
 	X(REDIRECTS, "a list like '- { from: /old, to: /new }'", "list") /* redirects, redirect_count */ \
 	X(PAGE, "the path of a file", "file")            /* struct conf_page */                    \
 	X(LISTEN, "a list like '- http: 0.0.0.0:8080'", "list") /* struct conf_text_list */        \
+	X(CERTS, "a list like '- {cert: FILE, key: FILE}'", "list") /* certificates, and their number */ \
 	X(APPS, "a map of NAME: app", "map")             /* apps, app_count */
 
 enum schema_type {
@@ -85,7 +88,7 @@ extern const char *const schema_signals[]; /* ends with NULL */
 
 /* The checks, in conf/text.c. */
 schema_check text_host, text_route_path, text_health_path, text_listen, text_admin, text_target,
-	text_network, text_name, text_data, text_command, text_group;
+	text_network, text_name, text_data, text_command, text_group, text_file;
 
 /* Those of policies, in conf/text_policy.c. */
 schema_check text_request_field, text_answer_field, text_field_value, text_redirect_from,

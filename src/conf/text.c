@@ -331,6 +331,11 @@ const char *text_listen(char *text)
 	return NULL;
 }
 
+const char *text_file(char *text)
+{
+	return text[strlen(text) - 1] == '/' ? "this is a folder; expected a file" : NULL;
+}
+
 const char *text_admin(char *text)
 {
 	return strcmp(text, "off") == 0 ? NULL : text_listen(text);

@@ -83,10 +83,10 @@ static void read_number(struct reader *r, const struct schema_row *row, const st
 
 	if (!is_text(r, row, n))
 		return;
-	good = row->type == SCHEMA_INT	     ? digits_only(n->text, &v)
-	       : row->type == SCHEMA_MS	     ? conf_duration(n->text, &v)
-	       : row->type == SCHEMA_PERCENT ? conf_percent(n->text, &v)
-					     : conf_bytes(n->text, &v);
+	good = row->type == SCHEMA_INT					      ? digits_only(n->text, &v)
+	       : row->type == SCHEMA_MS || row->type == SCHEMA_SECONDS ? conf_duration(n->text, &v)
+	       : row->type == SCHEMA_PERCENT				      ? conf_percent(n->text, &v)
+								      : conf_bytes(n->text, &v);
 	if (!good) {
 		char least[SCHEMA_NUMBER];
 
@@ -102,6 +102,8 @@ static void read_number(struct reader *r, const struct schema_row *row, const st
 		return;
 	if (row->type == SCHEMA_BYTES)
 		*(uint64_t *)field = v;
+	else if (row->type == SCHEMA_SECONDS)
+		*(uint32_t *)field = (uint32_t)(v / 1000);
 	else
 		*(uint32_t *)field = (uint32_t)v;
 }
@@ -141,13 +143,13 @@ static void wrong_word(struct reader *r, const struct schema_row *row, const str
 }
 
 static void read_word(struct reader *r, const struct schema_row *row, const struct tree_node *n,
-		      enum conf_mixed *field)
+		      unsigned *field)
 {
 	if (!is_text(r, row, n))
 		return;
 	for (int i = 0; row->words[i]; i++) {
 		if (strcmp(row->words[i], n->text) == 0) {
-			*field = (enum conf_mixed)i;
+			*field = (unsigned)i;
 			return;
 		}
 	}
@@ -286,16 +288,23 @@ static void read_listen_proxy(struct reader *r, struct tree_node *n, struct conf
 static void read_listen_item(struct reader *r, struct gather *g, const struct tree_node *item)
 {
 	const struct tree_node *http = tree_key(item, "http"), *proxy = tree_key(item, "proxy");
+	const struct tree_node *https = tree_key(item, "https"), *address = https ? https : http;
 	uint32_t before = g->list->len;
 
 	for (const struct tree_node *key = item->first; key; key = key->next)
-		if (key != http && key != proxy)
-			WRONG(r, key, "unknown key '%.80s' in listen; it takes 'http' and 'proxy'", key->text);
-	if (!http && proxy)
+		if (key != http && key != https && key != proxy)
+			WRONG(r, key, "unknown key '%.80s' in listen; it takes 'http' or 'https', and 'proxy'",
+			      key->text);
+	if (http && https)
+		WRONG(r, https, "listen: 'http' and 'https' are two addresses: each begins with a '-' of its own");
+	if (!address && proxy)
 		WRONG(r, proxy, "listen: 'proxy' stands beside an address; expected 'http: ADDRESS:PORT' too");
-	if (http)
-		gather_item(r, g, http->value);
-	if (proxy && g->list->len > before)
+	if (address)
+		gather_item(r, g, address->value);
+	if (g->list->len == before)
+		return;
+	r->conf->listen_more[before].tls = https != NULL;
+	if (proxy)
 		read_listen_proxy(r, proxy->value, &r->conf->listen_more[before]);
 }
 
@@ -505,6 +514,7 @@ void read_value(struct reader *r, const struct schema_row *row, struct tree_node
 		break;
 	case SCHEMA_INT:
 	case SCHEMA_MS:
+	case SCHEMA_SECONDS:
 	case SCHEMA_BYTES:
 	case SCHEMA_BYTES32:
 	case SCHEMA_PERCENT:
@@ -534,8 +544,9 @@ void read_value(struct reader *r, const struct schema_row *row, struct tree_node
 	case SCHEMA_LISTEN:
 		read_listen(r, row, n, field);
 		break;
-	case SCHEMA_SECTION: /* these two are maps of keys: read_map() and read_apps() */
+	case SCHEMA_SECTION: /* these are maps of keys: read_map(), read_apps(), read_certs() */
 	case SCHEMA_APPS:
+	case SCHEMA_CERTS:
 	case SCHEMA_TYPE_COUNT:
 		ensure(false);
 	}

@@ -347,8 +347,8 @@ static void unknown_keys_come_with_the_right_word(void **state UNUSED)
 		"file\n");
 	refused("log: { banana: 5 }\n" APP,
 		"f:1:8: error: unknown key 'banana' in log; known are: access, sample, slow, size, files\n");
-	refused("listen: [{https: '0.0.0.0:443'}]\n" APP,
-		"f:1:11: error: unknown key 'https' in listen; it takes 'http' and 'proxy'\n");
+	refused("listen: [{htps: '0.0.0.0:443'}]\n" APP,
+		"f:1:11: error: unknown key 'htps' in listen; it takes 'http' or 'https', and 'proxy'\n");
 }
 
 static void every_mistake_is_told_at_once_in_order(void **state UNUSED)
