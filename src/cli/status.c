@@ -94,6 +94,32 @@ static void show_parts(const struct cli *c, const json_t *parts, struct buf *out
 	show_table_end(&t, out);
 }
 
+static void show_certificates(const struct cli *c, const json_t *certs, struct buf *out)
+{
+	static const char *const heads[] = {"CERTIFICATE", "STATUS", "EXPIRES", "FILE", "REMARKS", NULL};
+	struct show_table t = {.heads = heads, .colour = c->colour};
+	char when[SHOW_TEXT];
+
+	if (!json_array_size(certs))
+		return;
+	buf_addc(out, '\n');
+	for (size_t i = 0; i < json_array_size(certs); i++) {
+		const json_t *x = json_array_get(certs, i);
+		size_t names = json_array_size(json_object_get(x, "names"));
+
+		if (names > 1)
+			show_cell(&t, "%s and %zu more", field_text(x, "name"), names - 1);
+		else
+			show_cell(&t, "%s", field_text(x, "name"));
+		show_cell(&t, "%s", field_text(x, "status"));
+		show_cell(&t, "%s", show_time(field_text(x, "expires"), when));
+		show_cell(&t, "%s", field_text(x, "file"));
+		show_cell(&t, "%s",
+			  strcmp(field_text(x, "status"), "good") == 0 ? "" : field_text(x, "reason"));
+	}
+	show_table_end(&t, out);
+}
+
 static void show_units(const struct cli *c, const json_t *app, struct buf *out)
 {
 	static const char *const heads[] = {"NAME",  "STATUS",	"USE",	  "STATE",
@@ -151,6 +177,8 @@ int verb_status(struct cli *c, struct err *e)
 		show_units(c, answer, &out);
 	else
 		show_parts(c, json_object_get(answer, "parts"), &out);
+	if (!c->arg_count)
+		show_certificates(c, json_object_get(answer, "certificates"), &out);
 	cli_print(&out);
 	json_decref(answer);
 	return 0;

@@ -69,7 +69,8 @@ static int on_shared(struct control *c, struct msg *m, struct err *e)
 {
 	const struct msg_shared *x = m->body;
 	char store[sizeof(c->dir) + 8];
-	struct tell_options tell = {.ship = &c->ship, .reload = reload_for, .arg = c};
+	struct tell_options tell = {.ship = &c->ship, .reload = reload_for,
+				    .certificates = control_certs_json, .arg = c};
 
 	if (m->fds_len < 2)
 		return err_set(e, ERR_PROTO, "the keeper sent %d descriptors", m->fds_len);
@@ -136,6 +137,9 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 	case MSG_LISTENING:
 		control_on_listening(c, m);
 		break;
+	case MSG_CERTS:
+		control_certs_held(c, m);
+		break;
 	case MSG_INSTANCE:
 		ship_on_instance(&c->ship, m->body);
 		break;
@@ -177,6 +181,7 @@ int controller_main(int argc, char **argv)
 	c->beat.on_time = on_beat;
 	c->watch.fd = -1;
 	c->watch_settle.on_time = control_settled;
+	control_certs_init(c);
 	fcntl(MSG_CHANNEL_FD, F_SETFD, FD_CLOEXEC);
 	if (loop_init(&c->loop) < 0 || msg_channel_open(&c->keeper, &c->loop, MSG_CHANNEL_FD) < 0) {
 		fprintf(stderr, "upstate: _controller: no keeper on descriptor %d: %s\n", MSG_CHANNEL_FD,

@@ -100,6 +100,7 @@ static void answer(struct control *c, json_t *body, const struct err *e)
 	struct control_reload r = c->reload;
 
 	c->reload = (struct control_reload){0};
+	control_certs_forget(c);
 	conf_free(r.conf);
 	json_decref(r.warnings);
 	if (e)
@@ -162,6 +163,7 @@ static void swap(struct control *c)
 		json_array_append_new(json_object_get(body, "warnings"),
 				      json_sprintf("it could not be recorded: %s", e.msg));
 	c->conf = TAKE(c->reload.conf);
+	control_certs_swap(c);
 	drop_unwanted(c);
 	conf_free(old);
 	logs = (struct msg_logconf){c->conf->log_bytes, c->conf->log_files, c->conf->access_log};
@@ -259,9 +261,14 @@ static int parse(struct control *c, struct conf_problems *problems, struct conf 
 
 	if (conf_load(c->conf_path, ret, &text, problems, e) < 0)
 		return -(int)e->code;
+	if (control_certs_load(c, *ret, problems, e) < 0) {
+		conf_free(TAKE(*ret));
+		return -(int)e->code;
+	}
 	if (state_text_put(c->state, text.data, text.len, c->reload.hash, e) == 0)
 		return 0;
-	conf_free(*ret);
+	control_certs_forget(c);
+	conf_free(TAKE(*ret));
 	return err_wrap(e, "keeping the configuration");
 }
 
@@ -331,6 +338,8 @@ static int last_good(struct control *c, struct conf **ret, struct err *e)
 	if (state_text_get(c->state, hash, &text, e) < 0)
 		return -(int)e->code;
 	r = conf_parse(c->conf_path, text.data, text.len, ret, &problems, e);
+	if (r == 0 && (r = control_certs_load(c, *ret, &problems, e)) < 0)
+		conf_free(TAKE(*ret));
 	conf_problems_free(&problems);
 	util_copy(c->reload.hash, sizeof(c->reload.hash), hash);
 	return r < 0 ? r : conf_read_pages(*ret, NULL, e); /* a lost page keeps no app down */
@@ -404,7 +413,7 @@ static void watch_ready(struct loop_io *io, uint32_t events UNUSED)
 	struct control *c = container_of(io, struct control, watch);
 	char events_buf[4096] __attribute__((aligned(8)));
 	const char *name = strrchr(c->conf_path, '/');
-	bool ours = false;
+	bool ours = false, certs = false;
 	ssize_t n;
 
 	name = name ? name + 1 : c->conf_path;
@@ -412,12 +421,17 @@ static void watch_ready(struct loop_io *io, uint32_t events UNUSED)
 		for (char *p = events_buf; p < events_buf + n;) {
 			struct inotify_event *ev = (struct inotify_event *)p;
 
-			ours |= ev->len && strcmp(ev->name, name) == 0;
+			if (ev->len && strcmp(ev->name, name) == 0)
+				ours = true;
+			else
+				certs = true;
 			p += sizeof(*ev) + ev->len;
 		}
 	}
 	if (ours)
 		loop_timer_set(&c->loop, &c->watch_settle, c->loop.now_ms + SETTLE_MS);
+	if (certs)
+		control_certs_changed(c);
 }
 
 /* The folder is watched, not the file: editors replace it. Without inotify, `upstate reload`. */
@@ -432,8 +446,10 @@ void control_watch(struct control *c)
 	if (slash)
 		slash[slash == dir] = '\0';
 	c->watch.on_ready = watch_ready;
-	if (fd < 0 || inotify_add_watch(fd, slash ? dir : ".", IN_CLOSE_WRITE | IN_MOVED_TO) < 0 ||
-	    loop_io_add(&c->loop, &c->watch, fd, EPOLLIN) < 0) {
+	if (fd >= 0 && inotify_add_watch(fd, slash ? dir : ".", IN_CLOSE_WRITE | IN_MOVED_TO) >= 0 &&
+	    loop_io_add(&c->loop, &c->watch, fd, EPOLLIN) == 0) {
+		control_certs_watch(c);
+	} else {
 		log_warn("config.watch", "reason=\"%s\" next=\"use upstate reload\"", strerror(errno));
 		if (fd >= 0)
 			close(fd);

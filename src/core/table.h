@@ -63,6 +63,7 @@ struct table_limits {
 	uint32_t log_sample;	  /* parts of a million of the requests, that are logged */
 	uint32_t log_slow_ms;	  /* what took longer always is; 0: that is no reason */
 	uint32_t connections;	  /* from one address; 0: as many as it likes */
+	uint32_t https_port;	  /* where redirects lead; 0: 443 */
 };
 
 struct table_target {
@@ -92,6 +93,8 @@ struct table_app {
 	uint32_t probe_ms, probe_timeout_ms, rise, fall;
 	uint32_t proxy; /* enum proxy_version: what connections to its targets begin with */
 	uint32_t retry_unread; /* 1: a unix socket's ECONNRESET proves a small request unread */
+	uint32_t to_https;     /* 1: plain requests are redirected */
+	uint32_t hsts_s;       /* Strict-Transport-Security: max-age; 0: none */
 	uint32_t policy; /* index + 1 of what its operator wants beyond that; 0: nothing */
 };
 
@@ -158,6 +161,7 @@ struct table_listener {
 	uint64_t id; /* as in msg_listener */
 	uint32_t app; /* UINT32_MAX: HTTP; else index of the app whose connections these are, whatever they speak */
 	uint32_t first_net, net_count; /* from these networks, connections begin with a PROXY header */
+	uint32_t tls; /* 1: TLS comes first, after such a header */
 };
 
 struct table {
@@ -242,6 +246,7 @@ struct table_in_listener {
 	uint32_t app; /* index; UINT32_MAX: HTTP */
 	const struct table_net *nets; /* whose connections begin with a PROXY header */
 	uint32_t net_count;
+	bool tls;
 };
 
 struct table_in {

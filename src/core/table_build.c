@@ -165,7 +165,7 @@ static void add_listeners(struct build *b)
 	for (uint32_t i = 0; i < b->in->listener_count; i++) {
 		const struct table_in_listener *l = &b->in->listeners[i];
 
-		to[i] = (struct table_listener){.id = l->id, .app = l->app, .first_net = at,
+		to[i] = (struct table_listener){.id = l->id, .app = l->app, .tls = l->tls, .first_net = at,
 						.net_count = l->net_count};
 		if (l->net_count)
 			memcpy(nets + at, l->nets, l->net_count * sizeof(*nets));

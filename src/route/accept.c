@@ -24,7 +24,7 @@ void listener_obey(struct listener *l)
 	struct loop *loop = &l->t->loop;
 
 	l->conf = l->t->table ? table_listener(l->t->table, l->id) : NULL;
-	if (!l->conf) {
+	if (!l->conf || (l->conf->tls && !l->t->tls)) { /* or not yet: there is no certificate */
 		loop_io_del(loop, &l->io);
 		loop_timer_stop(loop, &l->pause);
 	} else if (l->io.fd < 0 && !l->pause.armed &&

@@ -4,6 +4,7 @@
  * is this struct and a descriptor, nothing else: the buffer comes when bytes do.
  *
  *	(PROXY ──its header──>)
+ *	(GREET ──TLS handshake──>)
  *	IDLE ──bytes──> HEAD ──complete──> BUSY (an exchange has it) ──over──> IDLE
  *	  │ idle_ms       │ header_ms: 408                              └─────> LINGER ──> gone
  *	  └──> gone       └ bad: 400, 414, 431, 501, 505 ───────────────────────^
@@ -24,6 +25,8 @@ static void on_client_time(struct loop_timer *timer)
 	if (c->state != CLIENT_HEAD) {
 		if (c->state == CLIENT_PROXY)
 			shm_add(&c->conn.t->n->proxy_refused, 1);
+		if (c->state == CLIENT_GREET)
+			tls_late(&c->conn);
 		client_close(c);
 		return;
 	}
@@ -34,6 +37,9 @@ static void on_client_time(struct loop_timer *timer)
 
 static void linger_read(struct client *c)
 {
+	/* What tells of the end may not have fitted the first time (TLS). */
+	if (c->conn.layer && c->conn.writable)
+		conn_shut(&c->conn);
 	while (c->conn.readable) {
 		int n = conn_read(&c->conn);
 
@@ -47,14 +53,50 @@ static void linger_read(struct client *c)
 	}
 }
 
+/* The handshake, then what was agreed begins. */
+static void greet(struct client *c)
+{
+	struct thread *t = c->conn.t;
+	struct exchange *x;
+
+	switch (tls_greet(&c->conn)) {
+	case TLS_WAIT:
+		return;
+	case TLS_FAILED:
+		client_close(c);
+		return;
+	case TLS_PLAIN:
+		c->https = false;
+		c->first_us = clock_us();
+		x = exchange_new(c);
+		if (x)
+			answer_own(x, 400, "here TLS is spoken: the address begins with https://", true);
+		return;
+	case TLS_DONE:
+		c->state = CLIENT_IDLE;
+		loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.idle_ms);
+		if (c->conn.readable)
+			client_process(c);
+		return;
+	}
+}
+
 static void on_client(struct loop_io *io, uint32_t events)
 {
 	struct client *c = container_of(io, struct client, conn.io);
 
 	conn_note(&c->conn, events);
+	client_run(c);
+}
+
+void client_run(struct client *c)
+{
 	switch (c->state) {
 	case CLIENT_PROXY:
 		proxied_read(c);
+		return;
+	case CLIENT_GREET:
+		greet(c);
 		return;
 	case CLIENT_BUSY:
 		exchange_run(c->x);
@@ -100,12 +142,18 @@ void client_is_from(struct client *c, const uint8_t addr[16], uint16_t port)
 		inet_ntop(AF_INET6, c->addr, c->ip, sizeof(c->ip));
 }
 
-void client_begin(struct client *c)
+bool client_begin(struct client *c)
 {
 	struct thread *t = c->conn.t;
 
-	c->state = CLIENT_IDLE;
-	loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.idle_ms);
+	if (c->https && tls_open(&c->conn) < 0) {
+		client_close(c);
+		return false;
+	}
+	c->state = c->https ? CLIENT_GREET : CLIENT_IDLE;
+	loop_timer_set(&t->loop, &c->timer,
+		       t->loop.now_ms + (c->https ? t->table->limits.header_ms : t->table->limits.idle_ms));
+	return true;
 }
 
 void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer)
@@ -140,14 +188,15 @@ void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer
 	}
 	shm_add(&t->n->clients, 1);
 	atomic_fetch_add(&t->r->clients, 1);
-	client_begin(c);
+	c->https = l->conf->tls;
 	if (l->conf->app != UINT32_MAX) {
+		client_begin(c);
 		tcp_begin(c, t->apps[l->conf->app]);
-		return;
-	}
-	if (proxied) {
+	} else if (proxied) {
 		c->state = CLIENT_PROXY;
 		loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.header_ms);
+	} else {
+		client_begin(c);
 	}
 }
 
@@ -184,7 +233,7 @@ void client_again(struct client *c)
 
 static void linger(struct client *c)
 {
-	if (conn_shut(&c->conn) < 0) {
+	if (conn_shut(&c->conn) < 0 && !(c->conn.layer && errno == EAGAIN)) {
 		client_close(c);
 		return;
 	}
@@ -201,6 +250,9 @@ void client_next(struct client *c, enum client_after after)
 
 	c->x = NULL;
 	c->state = CLIENT_IDLE;
+	/* An end that TLS could not tell of yet, since the client reads slowly, is waited for. */
+	if (after == AFTER_CLOSE && c->conn.layer && conn_shut(&c->conn) < 0 && errno == EAGAIN)
+		after = AFTER_LINGER;
 	if (after == AFTER_LINGER && !c->conn.broken) {
 		linger(c);
 		return;

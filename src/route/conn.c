@@ -67,6 +67,8 @@ void conn_note(struct conn *c, uint32_t events)
 		c->half_closed = true;
 	if (events & (EPOLLHUP | EPOLLERR))
 		c->half_closed = c->broken = true;
+	if (c->layer)
+		c->layer->note(c, events);
 }
 
 /* In place of a small buffer that is empty or full; on no memory, the small one stays. */

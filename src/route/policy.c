@@ -176,8 +176,7 @@ static void choose_near(struct exchange *x, const struct table_policy *p, const 
 		break;
 	case NEAR_COOKIE:
 		x->near_key = find_cookie(h, name);
-		/* What stands between a client and its socket is TLS. */
-		x->secure = x->client->conn.layer ||
+		x->secure = x->client->https ||
 			    (is_trusted(x) && http1_is(http1_get(h, HTTP1_X_FORWARDED_PROTO), "https"));
 		break;
 	case NEAR_ADDRESS:

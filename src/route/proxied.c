@@ -62,8 +62,8 @@ void proxied_read(struct client *c)
 			return;
 		}
 	}
-	client_begin(c);
-	client_process(c);
+	if (client_begin(c))
+		client_run(c);
 }
 
 /* Where the client came in, as far as that is known. */

@@ -61,6 +61,8 @@
 struct thread;
 struct exchange;
 struct conn;
+struct tls_certs;
+struct tls_thread;
 
 /* --- memory (pool.c) --- */
 
@@ -92,11 +94,13 @@ struct conn_layer {
 	ssize_t (*send)(struct conn *c, const struct iovec *v, size_t n);
 	int (*shut)(struct conn *c); /* no more will be sent */
 	void (*close)(struct conn *c, bool reset); /* and gives up what the layer holds */
+	void (*note)(struct conn *c, uint32_t events); /* the socket's; after conn_note() looked at them */
 };
 
 struct conn {
 	struct loop_io io; /* its fd: -1 when a layer has none */
 	const struct conn_layer *layer; /* NULL: the socket itself */
+	void *layer_state;		/* its own */
 	struct thread *t;
 	struct buffer *in;
 	bool readable, writable; /* as far as is known: cleared when a call says otherwise */
@@ -291,7 +295,7 @@ int upstream_error(struct upstream *u);
 
 /* --- clients (client.c, accept.c) --- */
 
-enum client_state { CLIENT_PROXY, CLIENT_IDLE, CLIENT_HEAD, CLIENT_BUSY, CLIENT_LINGER };
+enum client_state { CLIENT_PROXY, CLIENT_GREET, CLIENT_IDLE, CLIENT_HEAD, CLIENT_BUSY, CLIENT_LINGER };
 
 struct client {
 	struct conn conn;
@@ -303,6 +307,7 @@ struct client {
 	uint32_t lingered;
 	enum client_state state;
 	bool counted; /* among the connections of its address */
+	bool https; /* the user speaks TLS */
 	uint8_t addr[16];
 	char ip[INET6_ADDRSTRLEN];
 	uint16_t port;
@@ -319,7 +324,9 @@ struct listener {
 };
 
 void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer);
-void client_begin(struct client *c); /* it is known who it is: requests may come */
+/* It is known who it is: requests may come, after a handshake. False: it is gone, for want of memory. */
+bool client_begin(struct client *c);
+void client_run(struct client *c); /* something may have become possible */
 void client_is_from(struct client *c, const uint8_t addr[16], uint16_t port);
 /* IPv4 as ::ffff:a.b.c.d; of another family: zeros. */
 void client_addr(const struct sockaddr_storage *from, uint8_t ret[16], uint16_t *ret_port);
@@ -435,6 +442,8 @@ void answer_own(struct exchange *x, uint16_t status, const char *why, bool close
 /* With more lines of the head ("Name: value\r\n"), to which the place for Retry-After belongs. */
 void answer_more(struct exchange *x, uint16_t status, const char *why, bool close, const char *more);
 void answer_run(struct exchange *x);
+/* redirect.c: answers a plain request for an app that wants https. False: it is not for that. */
+bool redirect_to_https(struct exchange *x, const struct http1_head *h);
 
 /* policy.c: what the operator of an app decided for it (core/policy.h). The exchange keeps no pointer
  * to it: a table may be swapped while it goes on. */
@@ -452,6 +461,8 @@ void policy_answer(struct exchange *x, const struct table_policy *p, struct http
 bool headers_request(struct exchange *x, const struct http1_head *h); /* false: no memory */
 bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked, bool close);
 bool headers_interim(struct exchange *x, const struct http1_head *h);
+/* Does a trusted proxy before us say that its user speaks TLS? */
+bool headers_proxy_https(const struct exchange *x, const struct http1_head *h);
 
 /* count.c */
 void count_own(struct exchange *x, uint16_t status);
@@ -459,12 +470,34 @@ void count_end(struct exchange *x);
 
 /* --- threads (thread.c) --- */
 
-enum command_type { COMMAND_TABLE, COMMAND_LISTEN, COMMAND_UNLISTEN };
+/* --- TLS (tls.c, tls_certs.c) --- */
+
+enum tls_step { TLS_DONE, TLS_WAIT, TLS_PLAIN, TLS_FAILED };
+enum tls_protocol { TLS_HTTP1, TLS_H2 };
+
+void tls_init(void); /* before rights are given up */
+/* Puts TLS over a client's socket that is watched already. 0, or -1: no memory, or no certificate. */
+int tls_open(struct conn *c);
+/* Goes on with the handshake. PLAIN: the client spoke HTTP without TLS; the layer is gone, nothing was
+ * taken from what it said. FAILED is counted, and the connection is to be closed. */
+enum tls_step tls_greet(struct conn *c);
+void tls_late(struct conn *c); /* it is to be closed since the handshake took too long: counted */
+/* After DONE: what both sides agreed to speak (ALPN). */
+enum tls_protocol tls_protocol(const struct conn *c);
+/* What the keeper sent: mapped, checked and parsed. NULL: it cannot be used (e). */
+struct tls_certs *tls_certs_take(int fd, struct err *e);
+struct tls_certs *tls_certs_ref(struct tls_certs *x);
+void tls_certs_unref(struct tls_certs *x);
+/* From now on this thread's handshakes use them (taken over). */
+void tls_thread_take(struct thread *t, struct tls_certs *x);
+
+enum command_type { COMMAND_TABLE, COMMAND_LISTEN, COMMAND_UNLISTEN, COMMAND_CERTS };
 
 struct command {
 	struct command *next;
 	enum command_type type;
 	struct view *view;
+	struct tls_certs *certs;
 	uint64_t id;
 	int fd;
 };
@@ -486,6 +519,7 @@ struct thread {
 	struct map apps_by_slot, targets_by_id;
 	struct list waiting_apps, idle_upstreams, again, listeners;
 	struct pool clients, exchanges, upstreams, small, large;
+	struct tls_thread *tls; /* NULL: it has had no certificate yet */
 	struct shm_thread *n;
 	struct shm_counts nowhere; /* where what has no slot any more is counted */
 	struct ring *ring;
@@ -529,6 +563,7 @@ struct router {
 	uint32_t uid, gid;
 	struct thread *threads;
 	struct view *view; /* the newest */
+	struct tls_certs *certs; /* likewise; NULL: none */
 	struct map apps_by_slot, targets_by_id;
 	struct list probes;
 	uint32_t probes_open;

@@ -163,8 +163,28 @@ static void take_shared(struct router *r, struct msg *m)
 	if (getrandom(r->address_key, sizeof(r->address_key), 0) != sizeof(r->address_key))
 		give_up("getting random bytes");
 	bury_predecessor(r);
+	tls_init();
 	sandbox_enter(r);
 	start_threads(r);
+}
+
+static void take_certs(struct router *r, struct msg *m)
+{
+	const struct msg_certs *body = m->body;
+	struct err e = {0};
+	struct tls_certs *x = m->fds_len == 1 ? tls_certs_take(m->fds[0], &e) : NULL;
+
+	if (!x) {
+		log_error("certs.refused", "generation=%llu reason=\"%s\"",
+			  (unsigned long long)body->generation, e.msg);
+		return;
+	}
+	tls_certs_unref(r->certs);
+	r->certs = x;
+	for (uint32_t i = 0; i < r->thread_count; i++)
+		thread_command(&r->threads[i],
+			       (struct command){.type = COMMAND_CERTS, .certs = tls_certs_ref(x)});
+	log_info("certs.taken", "generation=%llu", (unsigned long long)body->generation);
 }
 
 static void on_msg(struct msg_channel *ch, struct msg *m)
@@ -190,6 +210,9 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 		for (int i = 0; i < LISTENERS_MAX; i++)
 			if (listeners[i].fd >= 0)
 				tell_listener(r, i);
+		return;
+	case MSG_CERTS:
+		take_certs(r, m);
 		return;
 	default:
 		return;

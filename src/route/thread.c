@@ -47,6 +47,9 @@ static void obey(struct thread *t, const struct command *c)
 	case COMMAND_UNLISTEN:
 		listener_remove(t, c->id);
 		return;
+	case COMMAND_CERTS:
+		tls_thread_take(t, c->certs);
+		return;
 	}
 }
 

@@ -195,6 +195,8 @@ static void app_values(const struct ship_app *a, struct table_app *v)
 		.fall = c->health_fall,
 		.retry_unread = c->retry_unread,
 		.proxy = (uint32_t)c->proxy,
+		.to_https = c->https == CONF_HTTPS_REDIRECT,
+		.hsts_s = c->hsts_s,
 	};
 }
 
@@ -217,7 +219,7 @@ static uint32_t listeners(const struct conf *c, struct table_in_listener *ret, s
 		struct table_in_listener *l = &ret[n++];
 
 		*l = (struct table_in_listener){.id = msg_listen_id(LISTEN_USERS, c->listen.items[i]),
-						.app = UINT32_MAX, .nets = nets};
+						.app = UINT32_MAX, .nets = nets, .tls = more->tls};
 		if (more->proxy)
 			l->net_count = ship_nets(more->proxy_from.len ? &more->proxy_from : &c->trusted_proxies,
 						  nets);
@@ -239,7 +241,8 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 {
 	const struct conf *c = s->conf;
 	struct table_in in = {.limits = {c->clients, c->header_bytes, c->header_count, c->header_ms,
-					 c->idle_ms, c->access_log, c->trace, c->log_sample, c->log_slow_ms, c->connections}};
+					 c->idle_ms, c->access_log, c->trace, c->log_sample, c->log_slow_ms,
+					 c->connections, conf_https_port(c)}};
 	uint32_t apps = 0, targets = 0, at = 0;
 	struct ship_app *a;
 	int r;

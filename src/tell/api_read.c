@@ -33,8 +33,9 @@ json_t *tell_status_json(struct tell *t)
 	LIST_EACH (a, &s->apps, link)
 		if (a->conf)
 			json_array_append_new(apps, tell_app_json(a));
-	return json_pack("{s:{s:s, s:s, s:i}, s:o, s:o}", "upstate", "version", UPSTATE_VERSION, "state",
-			 s->dir, "keeper", (int)s->parts[PART_KEEPER].pid, "parts", parts, "apps", apps);
+	return json_pack("{s:{s:s, s:s, s:i}, s:o, s:o, s:o}", "upstate", "version", UPSTATE_VERSION, "state",
+			 s->dir, "keeper", (int)s->parts[PART_KEEPER].pid, "parts", parts, "apps", apps,
+			 "certificates", t->options.certificates(t->options.arg));
 }
 
 void tell_status(struct call *c, json_t *body UNUSED)

@@ -14,6 +14,7 @@ struct tell_options {
 	/* Takes up the configuration file; done() is called once. */
 	void (*reload)(void *arg, const char *who,
 		       void (*done)(void *done_arg, json_t *answer, const struct err *e), void *done_arg);
+	json_t *(*certificates)(void *arg); /* [{name, names, file, expires, status, reason}] */
 	void *arg;
 };
 

@@ -124,7 +124,13 @@ struct shm_slot {
 	X(log_written, "access log records")                                                       \
 	X(log_left_out, "requests that were not logged because only a share is")                   \
 	X(log_dropped, "access log records for which the ring had no room")                        \
-	X(no_memory, "requests failed for want of memory")
+	X(no_memory, "requests failed for want of memory")                                         \
+	X(tls_handshakes, "TLS handshakes that were completed")                                    \
+	X(tls_resumed, "of them, sessions that were resumed")                                      \
+	X(tls_left, "TLS handshakes that the client broke off")                                    \
+	X(tls_late, "TLS handshakes that took longer than a request's head may")                   \
+	X(tls_unshared, "TLS handshakes without a version, cipher or protocol in common")          \
+	X(tls_garbage, "connections to a TLS address that sent something else")
 
 struct shm_thread {
 	_Atomic uint64_t generation; /* of the table in use */

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Certificates. What is in force is one sealed block (core/certs.h) that the keeper holds; this process
+ * keeps a descriptor of the same, and no key in its memory for longer than it takes to build the next:
+ *
+ *	configuration ──> files read and checked ──> block ──(the reload succeeds)──> keeper ──> router
+ *	a file changed ─> only that one is read ───> block, the others as in the one before ──^
+ *	every 12 h ─────> a new key of session tickets, all else as before ───────────────────^
+ *
+ * Files that cannot be used never take the place of those that can: the pair before stays, and its
+ * status says why. So does a controller that takes another's place: the keeper hands it the block.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "conf/problems.h"
+#include "control/control_priv.h"
+
+#define LOOK_MS 60000	/* for what inotify cannot see: other file systems, links to links */
+#define SETTLE_MS 200	/* certificate and key are written one after the other */
+#define WATCHED (IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_MASK_ADD)
+
+/* --- the block --- */
+
+struct mapped {
+	const struct certs *certs; /* NULL: none */
+	size_t size;
+};
+
+static struct mapped map_block(int fd)
+{
+	struct mapped m = {0};
+	struct stat st;
+	void *p;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !st.st_size)
+		return m;
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return m;
+	madvise(p, (size_t)st.st_size, MADV_DONTDUMP);
+	m = (struct mapped){p, (size_t)st.st_size};
+	if (certs_check(p, m.size, NULL) == 0)
+		return m;
+	munmap(p, m.size);
+	return (struct mapped){0};
+}
+
+static void unmap(struct mapped *m)
+{
+	if (m->certs)
+		munmap((void *)m->certs, m->size);
+}
+
+/* Secrets are written into the file itself and nowhere else. */
+static int seal(const struct certs_in *in, struct err *e)
+{
+	CLEANUP_FD int fd = memfd_create("upstate-certs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	size_t size = (size_t)certs_size(in);
+	void *p = MAP_FAILED;
+	int r;
+
+	if (fd >= 0 && ftruncate(fd, (off_t)size) == 0)
+		p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return err_sys(e, "making the memory for certificates");
+	madvise(p, size, MADV_DONTDUMP);
+	r = certs_build(in, clock_wall_ms(), p, e);
+	munmap(p, size);
+	if (r < 0)
+		return r;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+		return err_sys(e, "sealing the certificates");
+	return TAKE_FD(fd);
+}
+
+static void take_tickets(struct certs_in *in, const struct certs *before)
+{
+	struct certs_ticket fresh;
+
+	if (before)
+		memcpy(in->tickets, before->tickets, sizeof(in->tickets));
+	ensure(getrandom(&fresh, sizeof(fresh), 0) == sizeof(fresh));
+	certs_rotate(in->tickets, &fresh, clock_wall_ms());
+	explicit_bzero(&fresh, sizeof(fresh));
+}
+
+/* The block of these pairs; returns its descriptor, or a negative error. */
+static int build(const struct control_cert *rows, const struct pair *pairs, uint32_t count,
+		 const struct certs *before, struct err *e)
+{
+	CLEANUP_FREE struct certs_in_pair *list = util_alloc((count + 1) * sizeof(*list));
+	struct certs_in in = {.pairs = list, .pair_count = count};
+	int fd;
+
+	for (uint32_t i = 0; i < count; i++)
+		list[i] = (struct certs_in_pair){.id = rows[i].id, .from_ms = pairs[i].from_ms,
+						 .until_ms = pairs[i].until_ms, .chain = pairs[i].chain,
+						 .chain_len = pairs[i].chain_len, .key = pairs[i].key,
+						 .key_len = pairs[i].key_len, .names = pairs[i].names.items,
+						 .name_count = pairs[i].names.len};
+	take_tickets(&in, before);
+	fd = seal(&in, e);
+	explicit_bzero(&in, sizeof(in));
+	return fd;
+}
+
+/* --- rows --- */
+
+static struct control_file file_seen(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return (struct control_file){0};
+	return (struct control_file){
+	    st.st_dev, st.st_ino, (uint64_t)st.st_size,
+	    (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
+	    (uint64_t)st.st_ctim.tv_sec * 1000000000u + (uint64_t)st.st_ctim.tv_nsec};
+}
+
+static bool look_at_files(struct control_cert *row)
+{
+	bool changed = false;
+
+	for (int i = 0; i < 2; i++) {
+		struct control_file now = file_seen(row->path[i]);
+
+		changed |= memcmp(&now, &row->seen[i], sizeof(now)) != 0;
+		row->seen[i] = now;
+	}
+	return changed;
+}
+
+static uint64_t pair_id(const char *cert, const char *key)
+{
+	return map_hash_more(map_hash(cert, strlen(cert) + 1), key, strlen(key));
+}
+
+static void row_init(struct control_cert *row, const struct conf *conf, const struct conf_certificate *c)
+{
+	char path[2][4400];
+
+	pair_path(conf, c->cert, path[0], sizeof(path[0]));
+	pair_path(conf, c->key, path[1], sizeof(path[1]));
+	*row = (struct control_cert){.id = pair_id(path[0], path[1]), .watch = {-1, -1}};
+	for (int i = 0; i < 2; i++)
+		row->path[i] = util_strdup(path[i]);
+}
+
+static void row_take(struct control_cert *row, const struct pair *p, const char *problem)
+{
+	row->from_ms = p->from_ms;
+	row->until_ms = p->until_ms;
+	json_decref(row->names);
+	row->names = json_array();
+	for (uint32_t i = 0; i < p->names.len; i++)
+		json_array_append_new(row->names, json_string(p->names.items[i]));
+	util_text(row->problem, sizeof(row->problem), problem);
+}
+
+static void set_fini(struct control_cert_set *set)
+{
+	for (uint32_t i = 0; i < set->count; i++) {
+		free(set->rows[i].path[0]);
+		free(set->rows[i].path[1]);
+		json_decref(set->rows[i].names);
+	}
+	free(set->rows);
+	if (set->fd >= 0)
+		close(set->fd);
+	*set = (struct control_cert_set){.fd = -1};
+}
+
+/* The pair with this id as it is in force. */
+static bool pair_before(const struct certs *before, uint64_t id, struct pair *ret)
+{
+	const struct certs_pair *p = before ? certs_by_id(before, id) : NULL;
+
+	return p && pair_copy(certs_bytes(before, p->chain), p->chain_len, certs_bytes(before, p->key),
+			      p->key_len, ret);
+}
+
+static bool is_same(const struct certs *before, uint64_t id, const struct pair *now)
+{
+	const struct certs_pair *p = before ? certs_by_id(before, id) : NULL;
+
+	return p && p->chain_len == now->chain_len && p->key_len == now->key_len &&
+	       memcmp(certs_bytes(before, p->chain), now->chain, now->chain_len) == 0 &&
+	       memcmp(certs_bytes(before, p->key), now->key, now->key_len) == 0;
+}
+
+/* --- a configuration --- */
+
+struct candidate {
+	const struct certs *before;
+	const struct conf *conf;
+	bool first; /* this process has none in force yet: users must not wait for a renewal */
+};
+
+/* For pair_load_all(): may a pair stand although the calendar is against it? */
+static bool in_force(void *arg, const struct conf_certificate *row, const struct pair *p)
+{
+	const struct candidate *x = arg;
+	char path[2][4400];
+
+	pair_path(x->conf, row->cert, path[0], sizeof(path[0]));
+	pair_path(x->conf, row->key, path[1], sizeof(path[1]));
+	return x->first || is_same(x->before, pair_id(path[0], path[1]), p);
+}
+
+/* A new controller that finds files it cannot use goes on with what was in force. */
+static void resume_pairs(struct control *c, const struct candidate *x, struct pair *pairs,
+			 struct conf_problems *problems)
+{
+	for (uint32_t i = 0; i < x->conf->certificate_count; i++) {
+		const struct conf_certificate *conf = &x->conf->certificates[i];
+		struct control_cert *row = &c->certs_next.rows[i];
+
+		if (pairs[i].chain || !pair_before(x->before, row->id, &pairs[i]))
+			continue;
+		row_take(row, &pairs[i], "the files cannot be used");
+		for (uint32_t p = 0; p < problems->len; p++) {
+			if (problems->items[p].line != conf->line || problems->items[p].warning)
+				continue;
+			util_text(row->problem, sizeof(row->problem), problems->items[p].text);
+			problems->items[p].warning = true;
+			problems->errors--;
+		}
+		log_warn("certificate.refused", "file=%s reason=\"%s\" using=\"the one before\"", row->path[0],
+			 row->problem);
+	}
+}
+
+static int load(struct control *c, struct candidate *x, struct conf_problems *problems, struct err *e)
+{
+	uint32_t count = x->conf->certificate_count;
+	CLEANUP_FREE struct pair *pairs = util_alloc(count * sizeof(*pairs));
+	struct control_cert_set *next = &c->certs_next;
+	int r = 0;
+
+	next->count = count;
+	next->rows = util_alloc(count * sizeof(*next->rows));
+	for (uint32_t i = 0; i < count; i++) {
+		row_init(&next->rows[i], x->conf, &x->conf->certificates[i]);
+		look_at_files(&next->rows[i]);
+	}
+	pair_load_all(x->conf, clock_wall_ms(), in_force, x, pairs, problems);
+	for (uint32_t i = 0; i < count; i++)
+		if (pairs[i].chain)
+			row_take(&next->rows[i], &pairs[i], "");
+	if (x->first)
+		resume_pairs(c, x, pairs, problems);
+	problems_sort(problems);
+	if (problems->errors)
+		r = conf_problems_error(problems, x->conf->path, e);
+	else
+		r = next->fd = build(next->rows, pairs, count, x->before, e);
+	for (uint32_t i = 0; i < count; i++)
+		pair_fini(&pairs[i]);
+	return r < 0 ? r : 0;
+}
+
+int control_certs_load(struct control *c, const struct conf *conf, struct conf_problems *problems, struct err *e)
+{
+	CLEANUP(unmap) struct mapped m = map_block(c->certs.fd);
+	struct candidate x = {m.certs, conf, !c->conf};
+	int r;
+
+	control_certs_forget(c);
+	if (!conf->certificate_count)
+		return 0;
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* keys pass through this memory */
+	r = load(c, &x, problems, e);
+	if (r < 0)
+		control_certs_forget(c);
+	return r;
+}
+
+void control_certs_forget(struct control *c)
+{
+	set_fini(&c->certs_next);
+}
+
+static void send(struct control *c)
+{
+	struct msg_certs m = {clock_wall_ms()};
+
+	if (c->certs.fd >= 0)
+		msg_send(&c->keeper, MSG_CERTS, &m, NULL, 0, &c->certs.fd, 1);
+	log_info("certificates", "generation=%llu pairs=%u", (unsigned long long)m.generation, c->certs.count);
+}
+
+static bool is_watched(const struct control *c, int watch)
+{
+	for (uint32_t i = 0; i < c->certs.count; i++)
+		if (c->certs.rows[i].watch[0] == watch || c->certs.rows[i].watch[1] == watch)
+			return true;
+	return false;
+}
+
+void control_certs_watch(struct control *c)
+{
+	for (uint32_t i = 0; c->watch.fd >= 0 && i < c->certs.count; i++) {
+		for (int f = 0; f < 2; f++) {
+			CLEANUP_FREE char *dir = util_strdup(c->certs.rows[i].path[f]);
+			char *slash = strrchr(dir, '/');
+
+			if (slash)
+				slash[slash == dir] = '\0';
+			c->certs.rows[i].watch[f] =
+			    inotify_add_watch(c->watch.fd, slash ? dir : ".", WATCHED);
+		}
+	}
+}
+
+void control_certs_swap(struct control *c)
+{
+	struct control_cert_set old = c->certs;
+
+	c->certs = c->certs_next;
+	c->certs_next = (struct control_cert_set){.fd = -1};
+	if (!c->certs.count) { /* the keys of tickets, for when there are some again */
+		c->certs.fd = TAKE_FD(old.fd);
+	} else {
+		send(c);
+		control_certs_watch(c);
+	}
+	for (uint32_t i = 0; i < old.count; i++)
+		for (int f = 0; f < 2; f++)
+			if (old.rows[i].watch[f] > 1 && !is_watched(c, old.rows[i].watch[f]))
+				inotify_rm_watch(c->watch.fd, old.rows[i].watch[f]);
+	set_fini(&old);
+	loop_timer_set(&c->loop, &c->certs_timer, c->loop.now_ms + LOOK_MS);
+}
+
+void control_certs_held(struct control *c, struct msg *m)
+{
+	if (m->fds_len != 1 || c->conf || c->certs.count)
+		return;
+	if (c->certs.fd >= 0)
+		close(c->certs.fd);
+	c->certs.fd = TAKE_FD(m->fds[0]);
+}
+
+/* --- what changes later --- */
+
+/* Fills the pair that the row shall have from now on. Returns whether it is another. */
+static bool renew(struct control_cert *row, const struct certs *before, bool changed, struct pair *ret)
+{
+	uint64_t now = clock_wall_ms();
+	struct pair p = {0};
+	struct err e;
+
+	if (changed && pair_load(row->path[0], row->path[1], &p, &e) == 0) {
+		bool same = is_same(before, row->id, &p);
+
+		if (!same && p.until_ms <= now)
+			err_set(&e, ERR_INPUT, "%s has expired", row->path[0]);
+		else if (!same && p.from_ms > now)
+			err_set(&e, ERR_INPUT, "%s is not valid yet", row->path[0]);
+		else {
+			row_take(row, &p, "");
+			*ret = p;
+			return !same;
+		}
+		pair_fini(&p);
+	}
+	if (changed) {
+		util_text(row->problem, sizeof(row->problem), e.msg);
+		log_warn("certificate.refused", "file=%s reason=\"%s\" using=\"the one before\"", row->path[0],
+			 e.msg);
+	}
+	ensure(pair_before(before, row->id, ret));
+	return false;
+}
+
+static void look(struct loop_timer *t)
+{
+	struct control *c = container_of(t, struct control, certs_timer);
+	CLEANUP(unmap) struct mapped m = map_block(c->certs.fd);
+	uint64_t now = clock_wall_ms();
+	struct pair *pairs;
+	bool changed = false, other = false;
+	struct err e;
+	int fd;
+
+	if (!c->certs.count || !m.certs)
+		return;
+	loop_timer_set(&c->loop, t, c->loop.now_ms + LOOK_MS);
+	for (uint32_t i = 0; i < c->certs.count; i++)
+		changed |= c->certs.rows[i].changed = look_at_files(&c->certs.rows[i]);
+	tell_status_changed(c->tell);
+	if (!changed && m.certs->tickets[0].made_ms <= now && now - m.certs->tickets[0].made_ms < CERTS_TICKET_MS)
+		return;
+	pairs = util_alloc(c->certs.count * sizeof(*pairs));
+	for (uint32_t i = 0; i < c->certs.count; i++)
+		other |= renew(&c->certs.rows[i], m.certs, c->certs.rows[i].changed, &pairs[i]);
+	fd = other || !changed ? build(c->certs.rows, pairs, c->certs.count, m.certs, &e) : -1;
+	for (uint32_t i = 0; i < c->certs.count; i++)
+		pair_fini(&pairs[i]);
+	free(pairs);
+	if (fd >= 0) {
+		close(c->certs.fd);
+		c->certs.fd = fd;
+		send(c);
+	} else if (other || !changed) {
+		log_error("certificates", "reason=\"%s\"", e.msg);
+	}
+}
+
+void control_certs_changed(struct control *c)
+{
+	if (!c->certs.count)
+		return;
+	/* Not put off by each event: a folder where something is always written must not starve it. */
+	if (!c->certs_timer.armed || c->certs_timer.at_ms > c->loop.now_ms + SETTLE_MS)
+		loop_timer_set(&c->loop, &c->certs_timer, c->loop.now_ms + SETTLE_MS);
+}
+
+void control_certs_init(struct control *c)
+{
+	c->certs.fd = c->certs_next.fd = -1;
+	c->certs_timer.on_time = look;
+}
+
+/* --- telling --- */
+
+static const char *status_of(const struct control_cert *row, char reason[500])
+{
+	uint64_t now = clock_wall_ms();
+	char when[CLOCK_TEXT];
+
+	clock_text(row->until_ms, when);
+	if (row->until_ms <= now) {
+		snprintf(reason, 500, "it expired %s%s%s", when, row->problem[0] ? "; " : "", row->problem);
+		return "ugly";
+	}
+	if (row->problem[0]) {
+		snprintf(reason, 500, "the files changed and cannot be used: %s; the one before stays, until %s",
+			 row->problem, when);
+		return "bad";
+	}
+	snprintf(reason, 500, "valid until %s", when);
+	return row->until_ms - now < PAIR_WARN_MS ? "bad" : "good";
+}
+
+json_t *control_certs_json(void *arg)
+{
+	struct control *c = arg;
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < c->certs.count; i++) {
+		const struct control_cert *row = &c->certs.rows[i];
+		const char *first = json_string_value(json_array_get(row->names, 0));
+		char when[CLOCK_TEXT], reason[500];
+		const char *status = status_of(row, reason);
+
+		json_array_append_new(list, json_pack("{s:s, s:O, s:s, s:s, s:s, s:s}", "name",
+						      first ? first : row->path[0], "names", row->names, "file",
+						      row->path[0], "expires", clock_text(row->until_ms, when),
+						      "status", status, "reason", reason));
+	}
+	return list;
+}

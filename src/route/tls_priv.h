@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside TLS: certificates as OpenSSL has them, and what a thread needs for its handshakes. Each thread
+ * has one SSL_CTX for as long as it lives; which certificate a client gets, and which keys its tickets
+ * have, is asked of it during each handshake (tls_certs.c), so new certificates are a swap of one
+ * pointer, and a connection that is open holds no more of the old ones than its own.
+ */
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include "core/certs.h"
+#include "route/route_priv.h"
+
+#define TLS_RECORD 16384u /* plain bytes that one holds at most (RFC 8446, 5.1) */
+
+struct tls_certs {
+	_Atomic uint32_t refs;
+	const struct certs *block; /* mapped; not in dumps */
+	size_t size;
+	struct tls_pair {
+		X509 *own;
+		STACK_OF(X509) *chain; /* without it */
+		EVP_PKEY *key;
+	} *pairs; /* [block->pair_count] */
+};
+
+struct tls_thread {
+	SSL_CTX *ctx;
+	BIO_METHOD *socket;
+	EVP_CIPHER *ticket_cipher;
+	struct tls_certs *certs;
+	struct pool pool;
+	char joined[TLS_RECORD]; /* pieces that go out as one record */
+};
+
+/* Has the context ask for certificate and ticket keys. False: no memory. */
+bool tls_certs_serve(struct tls_thread *tt);
