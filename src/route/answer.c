@@ -90,6 +90,8 @@ static bool write_answer(struct exchange *x, uint16_t status, const char *why, c
 	if (status == 503 && x->app && !more[0])
 		put_text(b, "Retry-After: %u\r\n",
 			 hold_retry_after(&x->app->hold, &x->app->limits, x->t->loop.now_ms));
+	if (x->app && x->app->conf.hsts_s && x->client->https)
+		put_text(b, "Strict-Transport-Security: max-age=%u\r\n", x->app->conf.hsts_s);
 	if (status == 405)
 		put_text(b, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
 	put_text(b, "Connection: %s\r\n\r\n", x->keep ? "keep-alive" : "close");

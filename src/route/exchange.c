@@ -157,6 +157,8 @@ void exchange_begin(struct client *c)
 	app->refs++;
 	shm_add(&app->n->requests, 1);
 	shm_add(&app->n->inflight, 1);
+	if (app->conf.to_https && redirect_to_https(x, h))
+		return;
 	if (app->conf.body_max && h->framing == HTTP1_BODY_LENGTH && h->length > app->conf.body_max) {
 		answer_own(x, 413, "the body is larger than this app takes", true);
 		return;

@@ -83,7 +83,7 @@ static void put_forwarded(struct exchange *x, struct cat *c, const struct http1_
 	proto = trusted ? http1_get(h, HTTP1_X_FORWARDED_PROTO) : (struct http1_slice){0};
 	host = trusted ? http1_get(h, HTTP1_X_FORWARDED_HOST) : (struct http1_slice){0};
 	if (!proto.len)
-		proto = (struct http1_slice){"http", 4};
+		proto = x->client->https ? (struct http1_slice){"https", 5} : (struct http1_slice){"http", 4};
 	if (!host.len)
 		host = h->host;
 	PUT(c, "X-Forwarded-For: ");
@@ -107,7 +107,7 @@ static void put_forwarded(struct exchange *x, struct cat *c, const struct http1_
 		put(c, h->host.p, h->host.len);
 		PUT(c, "\"");
 	}
-	PUT(c, ";proto=http\r\n");
+	puts_to(c, x->client->https ? ";proto=https\r\n" : ";proto=http\r\n");
 }
 
 static bool id_is_fine(struct http1_slice id)
@@ -344,6 +344,19 @@ static void put_passed(struct cat *c, const struct http1_head *h)
 			put_header(c, &h->headers[i]);
 }
 
+/* RFC 6797, 7.1. What the app says of it itself is left as it is. */
+static void put_hsts(struct exchange *x, struct cat *c, const struct http1_head *h)
+{
+	static const char name[] = "strict-transport-security";
+
+	for (uint32_t i = 0; i < h->header_count; i++)
+		if (h->headers[i].known == HTTP1_OTHER && http1_is(h->headers[i].name, name))
+			return;
+	PUT(c, "Strict-Transport-Security: max-age=");
+	put_number(c, x->app->conf.hsts_s);
+	PUT(c, "\r\n");
+}
+
 bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked, bool close)
 {
 	struct cat c;
@@ -356,6 +369,8 @@ bool headers_answer(struct exchange *x, const struct http1_head *h, bool chunked
 		put_slice(&c, http1_get(h, HTTP1_UPGRADE));
 		PUT(&c, "\r\n");
 	}
+	if (x->app->conf.hsts_s && x->client->https)
+		put_hsts(x, &c, h);
 	if (chunked)
 		PUT(&c, "Transfer-Encoding: chunked\r\n");
 	if (close)
@@ -377,4 +392,10 @@ bool headers_interim(struct exchange *x, const struct http1_head *h)
 	PUT(&c, "\r\n");
 	x->ans->len = (uint32_t)(c.p - c.start);
 	return true;
+}
+
+bool headers_proxy_https(const struct exchange *x, const struct http1_head *h)
+{
+	return x->t->table->trusted_count && table_trusted(x->t->table, x->client->addr) &&
+	       http1_is(http1_get(h, HTTP1_X_FORWARDED_PROTO), "https");
 }
