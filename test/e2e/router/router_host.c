@@ -2,11 +2,12 @@
  *
  * A keeper and a controller in the small, for tests of the router alone:
  *
- *	router_host TABLE.txt		prints "port N pid P"
+ *	router_host TABLE.txt		prints "port N pid P tls N"
  *
  * Orders come in on stdin, one a line, each answered by one line:
  *
  *	table		reads TABLE.txt again; answered when every thread has taken it up
+ *	rotate		as table, and with a new key of session tickets
  *	numbers		the counters as JSON
  *	log		the access log since the last time, as JSON
  *	kill		SIGKILL for the router, and a new one; answered when it is ready
@@ -20,6 +21,7 @@
  *	trust 127.0.0.0/8
  *	proxied 127.0.0.0/8		(connections from there begin with a PROXY header)
  *	tcp				(the connections are those of the last app, whatever they speak)
+ *	cert CERT.pem KEY.pem		(for the port that speaks TLS)
  *	app NAME hosts=a,b paths=/ health=/up hold=1 hold_wait_ms=1000 ...
  *	target NAME ADDRESS use=drain drain_ms=500		(of the last app)
  *	policy maintenance=1 rate_requests=10 realm=x ...	(of the last app; the same for what follows)
@@ -37,6 +39,8 @@
 
 #include "base/clock.h"
 #include "base/map.h"
+#include "conf/pair.h"
+#include "core/certs.h"
 #include "core/table.h"
 #include "route/router.h"
 #include "wire/access.h"
@@ -56,7 +60,7 @@ static struct {
 	const char *path;
 	uint32_t threads, user; /* 0: do not change it */
 	uint64_t generation;
-	int shm_fd, ring_fd, bell, log_bell, listener, table_fd;
+	int shm_fd, ring_fd, bell, log_bell, listener, tls_listener, table_fd, certs_fd;
 	struct shm *shm;
 	struct ring *rings;
 	bool ready;
@@ -69,11 +73,15 @@ static struct table_in_app apps[APPS];
 static struct table_in_target targets[APPS][TARGETS];
 static const char *hosts[APPS][16], *paths[APPS][16];
 static struct table_net trusted[8], proxied[8];
-static struct table_in_listener listener = {.id = 1, .app = UINT32_MAX, .nets = proxied};
 static struct table_in_policy policies[APPS];
 static struct table_in_rule rules[APPS][16];
 static struct table_net nets[APPS][2][8]; /* allow, deny */
+static struct table_in_listener listeners[] = {{.id = 1, .app = UINT32_MAX, .nets = proxied},
+						{.id = 2, .app = UINT32_MAX, .nets = proxied, .tls = true}};
 static struct table_in in;
+static struct pair pairs[8];
+static uint32_t pair_count;
+static struct certs_ticket tickets[CERTS_TICKETS];
 
 /* Strings of tables stay for ever: a test swaps a few. */
 static char *keep(const char *s)
@@ -116,6 +124,7 @@ static void set_limit(char *word, char *value)
 	FIELD(in.limits, log_sample)
 	FIELD(in.limits, log_slow_ms)
 	FIELD(in.limits, connections)
+	FIELD(in.limits, https_port)
 	fprintf(stderr, "no limit is called %s\n", word);
 	exit(2);
 }
@@ -150,6 +159,8 @@ static void set_app(struct table_in_app *a, uint32_t i, char *word, char *value)
 	FIELD(a->v, fall)
 	FIELD(a->v, retry_unread)
 	FIELD(a->v, proxy)
+	FIELD(a->v, to_https)
+	FIELD(a->v, hsts_s)
 	fprintf(stderr, "no setting of an app is called %s\n", word);
 	exit(2);
 }
@@ -234,16 +245,26 @@ static void read_line(char *line)
 		host.user = (uint32_t)atoi(word[1]);
 		return;
 	}
+	if (!strcmp(word[0], "cert")) {
+		struct err e;
+
+		if (pair_load(word[1], word[2], &pairs[pair_count++], &e) < 0) {
+			fprintf(stderr, "%s\n", e.msg);
+			exit(2);
+		}
+		return;
+	}
 	if (!strcmp(word[0], "trust")) {
 		ensure(table_net_parse(word[1], &trusted[in.trusted_count++]));
 		return;
 	}
 	if (!strcmp(word[0], "proxied")) {
-		ensure(table_net_parse(word[1], &proxied[listener.net_count++]));
+		ensure(table_net_parse(word[1], &proxied[listeners[0].net_count++]));
+		listeners[1].net_count = listeners[0].net_count;
 		return;
 	}
 	if (!strcmp(word[0], "tcp")) {
-		listener.app = i;
+		listeners[0].app = i;
 		return;
 	}
 	if (!strcmp(word[0], "policy") || !strcmp(word[0], "rule") || !strcmp(word[0], "allow") ||
@@ -310,9 +331,9 @@ static int make_table(void)
 	int fd;
 
 	ensure(f);
-	listener.app = UINT32_MAX;
-	listener.net_count = 0;
-	in = (struct table_in){.apps = apps, .trusted = trusted, .listeners = &listener, .listener_count = 1,
+	listeners[0].app = UINT32_MAX;
+	listeners[0].net_count = listeners[1].net_count = 0;
+	in = (struct table_in){.apps = apps, .trusted = trusted, .listeners = listeners, .listener_count = 2,
 			       .key = {1, 2},
 			       .limits = {.clients = 10000, .header_bytes = 16384,
 					  .header_count = 100, .header_ms = 10000,
@@ -327,6 +348,41 @@ static int make_table(void)
 	}
 	fd = memfd_create("table", MFD_CLOEXEC);
 	ensure(fd >= 0 && write(fd, b.data, b.len) == (ssize_t)b.len);
+	return fd;
+}
+
+static void rotate_tickets(void)
+{
+	struct certs_ticket fresh;
+
+	for (size_t i = 0; i < sizeof(fresh); i++)
+		((uint8_t *)&fresh)[i] = (uint8_t)rand();
+	certs_rotate(tickets, &fresh, tickets[0].made_ms + CERTS_TICKET_MS);
+}
+
+/* -1: there is none. */
+static int make_certs(void)
+{
+	struct certs_in_pair list[ARRAY_LEN(pairs)] = {0};
+	struct certs_in c = {.pairs = list, .pair_count = pair_count};
+	int fd = memfd_create("certs", MFD_CLOEXEC);
+	void *mem;
+
+	for (uint32_t i = 0; i < pair_count; i++)
+		list[i] = (struct certs_in_pair){i, pairs[i].from_ms, pairs[i].until_ms, pairs[i].chain,
+						 pairs[i].key, pairs[i].chain_len, pairs[i].key_len,
+						 pairs[i].names.items, pairs[i].names.len};
+	memcpy(c.tickets, tickets, sizeof(tickets));
+	if (!pair_count) {
+		close(fd);
+		return -1;
+	}
+	mem = util_alloc((size_t)certs_size(&c));
+	ensure(certs_build(&c, host.generation, mem, NULL) == 0);
+	ensure(write(fd, mem, (size_t)certs_size(&c)) == (ssize_t)certs_size(&c));
+	free(mem);
+	while (pair_count)
+		pair_fini(&pairs[--pair_count]);
 	return fd;
 }
 
@@ -357,7 +413,10 @@ static void on_exit_of_router(struct loop_child *child, int status)
 static void send_table(void)
 {
 	struct msg_table body = {host.generation};
+	struct msg_certs certs = {host.generation};
 
+	if (host.certs_fd >= 0)
+		msg_send(&host.ch, MSG_CERTS, &certs, NULL, 0, &host.certs_fd, 1);
 	msg_send(&host.ch, MSG_TABLE, &body, NULL, 0, &host.table_fd, 1);
 }
 
@@ -365,7 +424,7 @@ static void start_router(void)
 {
 	struct msg_shared shared = {host.threads, host.user ? host.user : (uint32_t)-1,
 				     host.user ? host.user : (uint32_t)-1, (uint32_t)getpid()};
-	struct msg_listener told = {.id = 1, .kind = LISTEN_USERS};
+	struct msg_listener told = {.id = 1, .kind = LISTEN_USERS}, tls = {.id = 2, .kind = LISTEN_USERS};
 	int fds[] = {host.shm_fd, host.bell, host.log_bell, host.ring_fd}, pair[2];
 	pid_t pid;
 
@@ -390,6 +449,7 @@ static void start_router(void)
 	ensure(msg_channel_open(&host.ch, &host.loop, pair[0]) == 0);
 	msg_send(&host.ch, MSG_SHARED, &shared, NULL, 0, fds, 4);
 	msg_send(&host.ch, MSG_LISTENER, &told, NULL, 0, &host.listener, 1);
+	msg_send(&host.ch, MSG_LISTENER, &tls, NULL, 0, &host.tls_listener, 1);
 	send_table();
 	while (!host.ready)
 		loop_turn(&host.loop, -1);
@@ -406,7 +466,10 @@ static bool all_took(void)
 static void swap_table(void)
 {
 	close(host.table_fd);
+	if (host.certs_fd >= 0)
+		close(host.certs_fd);
 	host.table_fd = make_table();
+	host.certs_fd = make_certs();
 	send_table();
 	while (!all_took())
 		loop_turn(&host.loop, 1);
@@ -500,6 +563,10 @@ static void on_input(struct loop_io *io, uint32_t events)
 	if (!strcmp(line, "table\n")) {
 		swap_table();
 		printf("ok\n");
+	} else if (!strcmp(line, "rotate\n")) {
+		rotate_tickets();
+		swap_table();
+		printf("ok\n");
 	} else if (!strcmp(line, "numbers\n")) {
 		print_numbers();
 	} else if (!strcmp(line, "log\n")) {
@@ -531,7 +598,7 @@ static int listen_somewhere(uint16_t *ret_port)
 
 int main(int argc, char **argv)
 {
-	uint16_t port;
+	uint16_t port, tls_port;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: %s TABLE.txt\n", argv[0]);
@@ -544,16 +611,19 @@ int main(int argc, char **argv)
 	host.shm = shm_map(host.shm_fd);
 	ensure(host.shm && loop_init(&host.loop) == 0);
 	host.listener = listen_somewhere(&port);
+	host.tls_listener = listen_somewhere(&tls_port);
+	rotate_tickets();
 	host.bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	host.log_bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	host.table_fd = make_table();
+	host.certs_fd = make_certs();
 	host.ring_fd = ring_create(host.threads);
 	host.rings = ring_map(host.ring_fd, host.threads);
 	ensure(host.rings);
 	start_router();
 	host.input.on_ready = on_input;
 	ensure(loop_io_add(&host.loop, &host.input, STDIN_FILENO, EPOLLIN) == 0);
-	printf("port %u pid %d\n", port, host.child.pid);
+	printf("port %u pid %d tls %u\n", port, host.child.pid, tls_port);
 	fflush(stdout);
 	loop_run(&host.loop);
 }

@@ -214,7 +214,7 @@ class Router:
         self.proc = subprocess.Popen([HOST, self.file], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=self.log_file, text=True)
         word = self.proc.stdout.readline().split()
-        self.port, self.pid = int(word[1]), int(word[3])
+        self.port, self.pid, self.tls_port = int(word[1]), int(word[3]), int(word[5])
 
     def write(self, table):
         with open(self.file, "w") as f:
@@ -225,9 +225,9 @@ class Router:
         self.proc.stdin.flush()
         return self.proc.stdout.readline()
 
-    def table(self, table):
+    def table(self, table, rotate=False):
         self.write(table)
-        assert self.ask("table") == "ok\n"
+        assert self.ask("rotate" if rotate else "table") == "ok\n"
 
     def numbers(self):
         return json.loads(self.ask("numbers"))
@@ -265,6 +265,11 @@ class Router:
     def memory_kb(self):
         with open("/proc/%d/status" % self.pid) as f:
             return int([line for line in f if line.startswith("VmRSS")][0].split()[1])
+
+    def sanitized(self):
+        """Then its memory says nothing."""
+        with open(self.log_file.name) as f:
+            return "built with a sanitizer" in f.read()
 
     def close(self):
         self.proc.stdin.close()
