@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "core/bucket.h"
+#include "core/certs.h"
 #include "core/tally.h"
 #include "wire/proxy.h"
 #include "wire/ring.h"
@@ -362,9 +363,10 @@ static uint64_t keep_count(_Atomic uint64_t *where, uint64_t n)
 json_t *tell_limits_json(struct call *c)
 {
 	struct ship *s = c->t->ship;
+	CLEANUP(json_decrefp) json_t *certificates = c->t->options.certificates(c->t->options.arg);
 	json_t *list = json_array();
 	uint64_t clients = 0, refused = 0, failed = 0, dropped = 0, memory = 0, calls = 0,
-		 calls_refused = 0, unproxied = 0, many = 0, full = 0;
+		 calls_refused = 0, late = 0, unproxied = 0, many = 0, full = 0;
 	struct rlimit files;
 	struct state_usage usage;
 	struct err e;
@@ -380,6 +382,7 @@ json_t *tell_limits_json(struct call *c)
 		memory += shm_get(&x->no_memory);
 		many += shm_get(&x->connections_refused);
 		full += shm_get(&x->addresses_full);
+		late += shm_get(&x->tls_late);
 	}
 	for (uint32_t i = 0; i < c->t->listener_count; i++) {
 		uint64_t n;
@@ -404,6 +407,10 @@ json_t *tell_limits_json(struct call *c)
 	limit(list, "api.followers", "who follow a change", TELL_FOLLOWERS_MAX, c->t->follower_count, 0);
 	limit(list, "api.scrapes", "answers with all numbers at once", TELL_SCRAPES_MAX, c->t->scrape_count,
 	      shm_get(&s->shm->controller.scrapes_refused));
+	limit(list, "certificates", "certificates with their keys", CERTS_PAIRS_MAX,
+	      json_array_size(certificates), 0);
+	limit(list, "tls.handshake", "ms that a TLS handshake may take (limits.header_time)", s->conf->header_ms, 0,
+	      late);
 	limit(list, "apps", "apps", CONF_APPS_MAX, s->by_name.len, 0);
 	limit(list, "slots", "apps and targets that are counted", SHM_SLOTS, s->slot_by_id.len, 0);
 	limit(list, "keeper.queue", "messages to the keeper that wait", MSG_QUEUE_MAX, s->keeper->queue_len,

@@ -77,9 +77,55 @@ static void look_at_app(struct tell *t, struct ship_app *a)
 	}
 }
 
+/* The device of the i-th; two may be for the same name. */
+static void certificate_id(const json_t *list, size_t i, char *ret, size_t size)
+{
+	const char *name = json_string_value(json_object_get(json_array_get(list, i), "name"));
+	size_t same = 1;
+
+	for (size_t j = 0; j < i; j++)
+		same += strcmp(json_string_value(json_object_get(json_array_get(list, j), "name")), name) == 0;
+	if (same == 1)
+		snprintf(ret, size, "certificate/%.150s", name);
+	else
+		snprintf(ret, size, "certificate/%.150s#%zu", name, same);
+}
+
+static void look_at_certificates(struct tell *t)
+{
+	CLEANUP(json_decrefp) json_t *list = t->options.certificates(t->options.arg);
+	struct tell_status_of s;
+	char id[200];
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_t *x = json_array_get(list, i);
+
+		certificate_id(list, i, id, sizeof(id));
+		s.status = json_string_value(json_object_get(x, "status"));
+		util_text(s.reason, sizeof(s.reason), json_string_value(json_object_get(x, "reason")));
+		if (is_news(t, id, &s)) {
+			json_object_set_new(x, "device", json_string(id));
+			put(t, id, "", &s, json_incref(x));
+		}
+	}
+}
+
+static bool is_certificate(const json_t *list, const char *id)
+{
+	char other[200];
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		certificate_id(list, i, other, sizeof(other));
+		if (strcmp(other, id) == 0)
+			return true;
+	}
+	return false;
+}
+
 struct leftovers {
 	struct tell *t;
 	json_t *ids;
+	json_t *certificates;
 };
 
 /* Is the device one of the configuration's? */
@@ -110,7 +156,8 @@ static bool look_for_leftover(void *arg, const struct state_device *d)
 {
 	struct leftovers *l = arg;
 
-	if (!exists(l->t, d->id, d->app))
+	if (strncmp(d->id, "certificate/", 12) == 0 ? !is_certificate(l->certificates, d->id)
+						    : !exists(l->t, d->id, d->app))
 		json_array_append_new(l->ids, json_string(d->id));
 	return true;
 }
@@ -119,7 +166,8 @@ static bool look_for_leftover(void *arg, const struct state_device *d)
 static void drop_leftovers(struct tell *t)
 {
 	CLEANUP(json_decrefp) json_t *ids = json_array();
-	struct leftovers l = {t, ids};
+	CLEANUP(json_decrefp) json_t *certificates = t->options.certificates(t->options.arg);
+	struct leftovers l = {t, ids, certificates};
 	json_t *id;
 	struct err e;
 	size_t i;
@@ -158,6 +206,7 @@ void tell_devices_look(struct tell *t)
 		if (is_news(t, id, &s))
 			put(t, id, "", &s, tell_part_json(t, p));
 	}
+	look_at_certificates(t);
 	LIST_EACH (a, &t->ship->apps, link)
 		if (a->conf)
 			look_at_app(t, a);

@@ -94,8 +94,8 @@ class Site:
     def certificates(self):
         return self.u.api("GET", "/v1/status")[1]["certificates"]
 
-    def router(self):
-        return self.u.parts()["router"]["pid"]
+    def feed(self):
+        return self.u.get("/feeds/all.atom", port=self.u.admin)[1]
 
 
 TARGET = r"""
@@ -198,6 +198,8 @@ def test_curl_is_served_by_both_versions_and_the_status_tells(site):
             datetime.datetime.now(datetime.timezone.utc)).days
     assert 58 <= days <= 60
     assert "first.test" in s.u.cli("status").stdout
+    limits = {x["name"]: x for x in s.u.api("GET", "/v1/limits")[1]["limits"]}
+    assert limits["certificates"]["used"] == 2 and "tls.handshake" in limits
 
 
 def test_twenty_renewals_under_load(site):
@@ -239,6 +241,7 @@ def test_a_bad_pair_keeps_the_one_before_and_says_so(site):
     (s.u.folder / "first.key").unlink()
     shutil.copyfile(s.u.folder / "other" / "first.key", s.u.folder / "first.key")
     wait_for(lambda: s.certificates()[0]["status"] == "bad", "it is said")
+    wait_for(lambda: "certificate/first.test" in s.feed(), "it is news")
     assert "does not belong" in s.certificates()[0]["reason"] and "certificate.refused" in s.u.log.read_text()
     assert s.shown() == before
     # A good one beside it is taken up, and the bad one's former self lives on in every process.

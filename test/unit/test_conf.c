@@ -187,6 +187,47 @@ static void everything_can_be_said(void **state UNUSED)
 	conf_free(c);
 }
 
+#define CERTS "certificates: [{cert: a.pem, key: /b.key}]\n"
+
+static void addresses_with_https_have_certificates(void **state UNUSED)
+{
+	struct conf *c = parse("listen: [{http: '0.0.0.0:1'}, {https: '0.0.0.0:2'}, {https: '[::]:3', proxy: ['::1']}]\n"
+			       "certificates:\n- {cert: a.pem, key: /b.key}\n-   cert: c.pem\n    key: d.key\n"
+			       "apps: {hello: {run: \"serve $PORT\", https: redirect, hsts: 365d}}\n");
+
+	assert_non_null(c);
+	assert_string_equal(buf_str(&said), "");
+	assert_false(c->listen_more[0].tls);
+	assert_true(c->listen_more[1].tls && c->listen_more[2].tls && c->listen_more[2].proxy);
+	assert_int_equal(conf_https_port(c), 2);
+	assert_int_equal(c->certificate_count, 2);
+	assert_string_equal(c->certificates[0].cert, "a.pem");
+	assert_string_equal(c->certificates[1].key, "d.key");
+	assert_int_equal(c->certificates[1].line, 4);
+	assert_int_equal(c->apps[0].https, CONF_HTTPS_REDIRECT);
+	assert_int_equal(c->apps[0].hsts_s, 365 * 86400);
+	conf_free(c);
+	refused("listen: [{https: '0.0.0.0:1'}]\n" APP,
+		"f:1:1: error: listen: https needs a certificate; add 'certificates: [{cert: FILE, key: FILE}]'\n");
+	warned(CERTS APP, "f:1:1: warning: certificates have no effect: no address in 'listen' has https\n");
+	refused("listen: [{https: '0.0.0.0:1', http: '0.0.0.0:2'}]\n" CERTS APP,
+		"f:1:11: error: listen: 'http' and 'https' are two addresses: each begins with a '-' of its own\n");
+	refused("listen: [{https: '0.0.0.0:1'}]\ncertificates: [{cert: a.pem}]\n" APP,
+		"f:2:16: error: certificates: there is no 'key' beside 'cert'\n");
+	refused("listen: [{https: '0.0.0.0:1'}]\ncertificates: a.pem\n" APP,
+		"f:2:15: error: certificates: expected a list like '- {cert: FILE, key: FILE}', with 1 to 1000 items, "
+		"found text\n");
+	refused("listen: [{https: '0.0.0.0:1'}]\ncertificates: [{cert: a.pem, kye: b.key}]\n" APP,
+		"f:2:16: error: certificates: there is no 'key' beside 'cert'\n"
+		"f:2:30: error: unknown key 'kye'; did you mean 'key'?\n");
+	refused("apps: {hello: {run: \"serve $PORT\", https: redirect}}\n",
+		"f:1:36: error: app 'hello': there is nothing to redirect to: no address in 'listen' has https, and no "
+		"trusted proxy may have it\n");
+	refused("apps: {hello: {run: \"serve $PORT\", hsts: 3y}}\n",
+		"f:1:42: error: hsts: expected a duration like 365d, found '3y'\n");
+	refused("apps: {hello: {run: \"serve $PORT\", hsts: 731d}}\n", "f:1:42: error: hsts: 731d is above 730d\n");
+}
+
 static void listeners_say_from_whom_a_proxy_header_comes(void **state UNUSED)
 {
 	struct conf *c = parse("trusted_proxies: [192.0.2.0/24]\n"
@@ -728,6 +769,7 @@ int main(void)
 	    cmocka_unit_test(three_lines_make_an_app_and_the_rest_has_defaults),
 	    cmocka_unit_test(an_app_has_the_defaults_of_a_careful_operator),
 	    cmocka_unit_test(everything_can_be_said),
+	    cmocka_unit_test(addresses_with_https_have_certificates),
 	    cmocka_unit_test(listeners_say_from_whom_a_proxy_header_comes),
 	    cmocka_unit_test(an_app_may_have_an_address_of_its_own),
 	    cmocka_unit_test(everything_can_be_said_of_an_app),
