@@ -63,6 +63,7 @@ static struct router_listener {
 	uint64_t id;
 } listeners[ROUTER_LISTENERS];
 static struct shm *numbers;
+static uint64_t certs, certs_before_table; /* generation; that was there when the first table came */
 
 static void on_client(struct loop_io *io, uint32_t events UNUSED)
 {
@@ -70,7 +71,8 @@ static void on_client(struct loop_io *io, uint32_t events UNUSED)
 
 	if (fd < 0)
 		return;
-	dprintf(fd, "router pid=%d uid=%d\n", (int)getpid(), (int)getuid());
+	dprintf(fd, "router certs=%llu before_table=%llu pid=%d uid=%d\n", (unsigned long long)certs,
+		(unsigned long long)certs_before_table, (int)getpid(), (int)getuid());
 	close(fd);
 }
 
@@ -99,7 +101,14 @@ static void router_msg(struct msg_channel *ch UNUSED, struct msg *m)
 			close(fd);
 			listeners[i].id = 0;
 		}
+	} else if (m->type == MSG_CERTS) {
+		ensure(m->fds_len == 1);
+		certs = ((struct msg_certs *)m->body)->generation;
 	} else if (m->type == MSG_TABLE) {
+		static bool first = true;
+
+		certs_before_table = first ? certs : certs_before_table;
+		first = false;
 		if (((struct msg_table *)m->body)->generation == 666)
 			abort(); /* a table that it cannot stand on */
 		for (uint32_t t = 0; t < numbers->threads; t++)
@@ -155,6 +164,10 @@ static void controller_msg(struct msg_channel *ch UNUSED, struct msg *m)
 			p->starts, p->reason);
 		break;
 	}
+	case MSG_CERTS:
+		dprintf(fd, "CERTS\t%llu\t%d\n",
+			(unsigned long long)((struct msg_certs *)m->body)->generation, m->fds_len);
+		break;
 	default:
 		dprintf(fd, "%s\n", msg_name(m->type));
 	}
@@ -225,6 +238,15 @@ static void order_table(char **w)
 	close(fd);
 }
 
+static void order_certs(char **w)
+{
+	struct msg_certs c = {strtoull(w[1], NULL, 10)};
+	int fd = memfd_create("certs", MFD_CLOEXEC);
+
+	msg_send(&keeper, MSG_CERTS, &c, NULL, 0, &fd, 1);
+	close(fd);
+}
+
 static void obey(char *line)
 {
 	char *w[WORDS_MAX] = {line};
@@ -245,6 +267,8 @@ static void obey(char *line)
 			 NULL, 0);
 	else if (!strcmp(w[0], "table") && n == 2)
 		order_table(w);
+	else if (!strcmp(w[0], "certs") && n == 2)
+		order_certs(w);
 	else if (!strcmp(w[0], "shutdown"))
 		send_none(MSG_SHUTDOWN);
 	else if (!strcmp(w[0], "exit"))

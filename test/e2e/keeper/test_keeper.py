@@ -423,6 +423,23 @@ def test_a_table_that_kills_the_router_is_replaced_by_the_one_before(keeper):
     assert "pid=" in talk(port)
 
 
+def test_certificates_are_held_for_routers_and_controllers_to_come(keeper):
+    c = keeper.start()
+    port = free_port()
+    c.order("listen", 7, 0, f"127.0.0.1:{port}")
+    c.wait("LISTENING", 7, 0, 0)
+    keeper.ready()
+    for generation in (3, 4):
+        c.order("certs", generation)
+        until(lambda: f"certs={generation} before_table=0 " in talk(port), "the router has them")
+    os.kill(keeper.part("router"), signal.SIGKILL)
+    until(lambda: answers(port) and "certs=4 before_table=4 " in talk(port), "a new router has them before its table")
+    c.order("exit", 0)
+    c = keeper.controller()
+    assert ["CERTS", "4", "1"] in c.seen
+    assert c.seen.index(["CERTS", "4", "1"]) < c.seen.index(["SYNCED"])
+
+
 def refused(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
