@@ -127,6 +127,15 @@ bool table_trusted(const struct table *t, const uint8_t addr[16])
 	return is_within(table_nets(t), t->trusted_count, addr);
 }
 
+/* The challenge by which a certificate is got stays plain (RFC 8555, 8.3). */
+bool table_to_https(const struct table_app *a, bool https, const char *path, size_t path_len)
+{
+	static const char challenge[] = "/.well-known/acme-challenge/";
+	size_t n = sizeof(challenge) - 1;
+
+	return a->to_https && !https && !(path_len > n && memcmp(path, challenge, n) == 0);
+}
+
 const struct table_listener *table_listener(const struct table *t, uint64_t id)
 {
 	for (uint32_t i = 0; i < t->listener_count; i++)

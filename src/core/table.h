@@ -291,6 +291,8 @@ struct table_match {
 uint32_t table_matches(const struct table *t, const char *host, size_t host_len, const char *path,
 		       size_t path_len, struct table_match *ret, uint32_t max);
 bool table_trusted(const struct table *t, const uint8_t addr[16]);
+/* Is a request that came like this (https: over TLS, to us or to a trusted proxy) led to https? */
+bool table_to_https(const struct table_app *a, bool https, const char *path, size_t path_len);
 /* The listener with this id, or NULL. */
 const struct table_listener *table_listener(const struct table *t, uint64_t id);
 /* Must a connection from there begin with a PROXY header? */

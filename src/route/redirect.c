@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Plain requests that belong on https: 308, so that the method stays (RFC 9110, 15.4.9), to the same
- * host, path and query. The challenge by which a certificate is got stays plain (RFC 8555, 8.3), and
- * so does what a trusted proxy says its user sent over TLS: that would go round for ever.
+ * host, path and query. What a trusted proxy says its user sent over TLS is not led there again: that
+ * would go round for ever.
  */
 #include "route/route_priv.h"
 
-#define CHALLENGE "/.well-known/acme-challenge/"
 #define LINE_MOST (BUFFER_MOST + 300)
 
 bool redirect_to_https(struct exchange *x, const struct http1_head *h)
@@ -17,9 +16,7 @@ bool redirect_to_https(struct exchange *x, const struct http1_head *h)
 	struct buffer *line;
 	char at[12] = "";
 
-	if (x->client->https || headers_proxy_https(x, h))
-		return false;
-	if (h->path.len > sizeof(CHALLENGE) - 1 && memcmp(h->path.p, CHALLENGE, sizeof(CHALLENGE) - 1) == 0)
+	if (!table_to_https(&x->app->conf, x->client->https || headers_proxy_https(x, h), h->path.p, h->path.len))
 		return false;
 	if (host <= 0 || h->is_options_star || most > LINE_MOST) {
 		answer_own(x, 400, "this app is reached over https only", false);

@@ -210,7 +210,10 @@ static void explain_app(struct explain *x)
 	json_object_set_new(x->o, "app", json_string(x->ship_app->name));
 	explain_match(x, path);
 	explain_targets(x);
-	if (x->app->body_max && h->framing == HTTP1_BODY_LENGTH && h->length > x->app->body_max)
+	if (table_to_https(x->app, x->https || (x->trusted && http1_is(http1_get(h, HTTP1_X_FORWARDED_PROTO), "https")),
+			   path.p, path.len))
+		explain_decide(x, "refuse", 308, "the app is reached over https: the client is led there");
+	else if (x->app->body_max && h->framing == HTTP1_BODY_LENGTH && h->length > x->app->body_max)
 		explain_decide(x, "refuse", 413, "a body of %llu bytes is more than the app takes (%llu)",
 		       (unsigned long long)h->length, (unsigned long long)x->app->body_max);
 	explain_cases(x);

@@ -236,6 +236,7 @@ void explain_headers(struct explain *x)
 {
 	const char *ip = x->from[0] ? x->from : "CLIENT", *open = strchr(ip, ':') ? "\"[" : "",
 		   *shut = *open ? "]\"" : "";
+	bool tls = x->https && x->t->limits.https_port;
 	json_t *list = json_array();
 	CLEANUP_BUF struct buf b = {.max = 800};
 	struct http1_slice theirs = http1_get(&x->head, HTTP1_X_FORWARDED_FOR), host = x->head.host;
@@ -246,7 +247,7 @@ void explain_headers(struct explain *x)
 	add_header(list, "X-Forwarded-For", buf_str(&b));
 	theirs = x->trusted ? http1_get(&x->head, HTTP1_X_FORWARDED_PROTO) : (struct http1_slice){0};
 	buf_free(&b);
-	buf_addf(&b, "%.*s", theirs.len ? (int)theirs.len : 4, theirs.len ? theirs.p : "http");
+	buf_addf(&b, "%.*s", theirs.len ? (int)theirs.len : 5, theirs.len ? theirs.p : tls ? "https" : "http");
 	add_header(list, "X-Forwarded-Proto", buf_str(&b));
 	theirs = x->trusted ? http1_get(&x->head, HTTP1_X_FORWARDED_HOST) : (struct http1_slice){0};
 	buf_free(&b);
@@ -254,8 +255,8 @@ void explain_headers(struct explain *x)
 	add_header(list, "X-Forwarded-Host", buf_str(&b));
 	theirs = x->trusted ? http1_get(&x->head, HTTP1_FORWARDED) : (struct http1_slice){0};
 	buf_free(&b);
-	buf_addf(&b, "%.*s%sfor=%s%s%s;host=\"%.*s\";proto=http", (int)theirs.len, theirs.len ? theirs.p : "",
-		 theirs.len ? ", " : "", open, ip, shut, (int)host.len, host.p);
+	buf_addf(&b, "%.*s%sfor=%s%s%s;host=\"%.*s\";proto=http%s", (int)theirs.len, theirs.len ? theirs.p : "",
+		 theirs.len ? ", " : "", open, ip, shut, (int)host.len, host.p, tls ? "s" : "");
 	add_header(list, "Forwarded", buf_str(&b));
 	theirs = x->trusted ? http1_get(&x->head, HTTP1_X_REQUEST_ID) : (struct http1_slice){0};
 	buf_free(&b);
@@ -263,6 +264,6 @@ void explain_headers(struct explain *x)
 	add_header(list, "X-Request-Id", theirs.len ? buf_str(&b) : "made anew: 32 hexadecimal digits");
 	explain_trace(x, list);
 	json_object_set_new(x->o, "headers", list);
-	if (x->https)
+	if (x->https && !tls)
 		explain_unknown(x, "who ends TLS: the request is looked at as it comes in here");
 }

@@ -359,6 +359,10 @@ def test_redirect_and_hsts_as_configured(site):
     fields = {k.lower(): v for k, v in fields.items()}
     assert status == 308 and fields["location"] == f"https://first.test:{s.tls}/x?y=1"
     assert s.u.get("/.well-known/acme-challenge/x", host="first.test")[0] == 200
+    explained = [json.loads(s.u.cli("explain", f"{scheme}://first.test/x", "--json", ok=False).stdout)
+                 for scheme in ("http", "https")]
+    assert explained[0]["status"] == 308 and explained[1]["verdict"] == "send"
+    assert {"name": "X-Forwarded-Proto", "value": "https"} in explained[1]["headers"]
     out = subprocess.run(["curl", "-skiL", "--connect-to", f"::127.0.0.1:{s.tls}", f"https://first.test:{s.tls}/"],
                          capture_output=True, text=True, check=True).stdout.lower()
     assert "strict-transport-security: max-age=31536000" in out
