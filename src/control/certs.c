@@ -11,107 +11,19 @@
  * status says why. So does a controller that takes another's place: the keeper hands it the block.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "conf/problems.h"
-#include "control/control_priv.h"
+#include "control/certs_priv.h"
 
 #define LOOK_MS 60000	/* for what inotify cannot see: other file systems, links to links */
 #define SETTLE_MS 200	/* certificate and key are written one after the other */
 #define WATCHED (IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_MASK_ADD)
-
-/* --- the block --- */
-
-struct mapped {
-	const struct certs *certs; /* NULL: none */
-	size_t size;
-};
-
-static struct mapped map_block(int fd)
-{
-	struct mapped m = {0};
-	struct stat st;
-	void *p;
-
-	if (fd < 0 || fstat(fd, &st) < 0 || !st.st_size)
-		return m;
-	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED)
-		return m;
-	madvise(p, (size_t)st.st_size, MADV_DONTDUMP);
-	m = (struct mapped){p, (size_t)st.st_size};
-	if (certs_check(p, m.size, NULL) == 0)
-		return m;
-	munmap(p, m.size);
-	return (struct mapped){0};
-}
-
-static void unmap(struct mapped *m)
-{
-	if (m->certs)
-		munmap((void *)m->certs, m->size);
-}
-
-/* Secrets are written into the file itself and nowhere else. */
-static int seal(const struct certs_in *in, struct err *e)
-{
-	CLEANUP_FD int fd = memfd_create("upstate-certs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	size_t size = (size_t)certs_size(in);
-	void *p = MAP_FAILED;
-	int r;
-
-	if (fd >= 0 && ftruncate(fd, (off_t)size) == 0)
-		p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED)
-		return err_sys(e, "making the memory for certificates");
-	madvise(p, size, MADV_DONTDUMP);
-	r = certs_build(in, clock_wall_ms(), p, e);
-	munmap(p, size);
-	if (r < 0)
-		return r;
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
-		return err_sys(e, "sealing the certificates");
-	return TAKE_FD(fd);
-}
-
-static void take_tickets(struct certs_in *in, const struct certs *before)
-{
-	struct certs_ticket fresh;
-
-	if (before)
-		memcpy(in->tickets, before->tickets, sizeof(in->tickets));
-	ensure(getrandom(&fresh, sizeof(fresh), 0) == sizeof(fresh));
-	certs_rotate(in->tickets, &fresh, clock_wall_ms());
-	explicit_bzero(&fresh, sizeof(fresh));
-}
-
-/* The block of these pairs; returns its descriptor, or a negative error. */
-static int build(const struct control_cert *rows, const struct pair *pairs, uint32_t count,
-		 const struct certs *before, struct err *e)
-{
-	CLEANUP_FREE struct certs_in_pair *list = util_alloc((count + 1) * sizeof(*list));
-	struct certs_in in = {.pairs = list, .pair_count = count};
-	int fd;
-
-	for (uint32_t i = 0; i < count; i++)
-		list[i] = (struct certs_in_pair){.id = rows[i].id, .from_ms = pairs[i].from_ms,
-						 .until_ms = pairs[i].until_ms, .chain = pairs[i].chain,
-						 .chain_len = pairs[i].chain_len, .key = pairs[i].key,
-						 .key_len = pairs[i].key_len, .names = pairs[i].names.items,
-						 .name_count = pairs[i].names.len};
-	take_tickets(&in, before);
-	fd = seal(&in, e);
-	explicit_bzero(&in, sizeof(in));
-	return fd;
-}
 
 /* --- rows --- */
 
@@ -263,7 +175,7 @@ static int load(struct control *c, struct candidate *x, struct conf_problems *pr
 	if (problems->errors)
 		r = conf_problems_error(problems, x->conf->path, e);
 	else
-		r = next->fd = build(next->rows, pairs, count, x->before, e);
+		r = next->fd = certs_seal(next->rows, pairs, count, x->before, e);
 	for (uint32_t i = 0; i < count; i++)
 		pair_fini(&pairs[i]);
 	return r < 0 ? r : 0;
@@ -271,7 +183,7 @@ static int load(struct control *c, struct candidate *x, struct conf_problems *pr
 
 int control_certs_load(struct control *c, const struct conf *conf, struct conf_problems *problems, struct err *e)
 {
-	CLEANUP(unmap) struct mapped m = map_block(c->certs.fd);
+	CLEANUP(certs_unmap) struct certs_mapped m = certs_map(c->certs.fd);
 	struct candidate x = {m.certs, conf, !c->conf};
 	int r;
 
@@ -386,7 +298,7 @@ static bool renew(struct control_cert *row, const struct certs *before, bool cha
 static void look(struct loop_timer *t)
 {
 	struct control *c = container_of(t, struct control, certs_timer);
-	CLEANUP(unmap) struct mapped m = map_block(c->certs.fd);
+	CLEANUP(certs_unmap) struct certs_mapped m = certs_map(c->certs.fd);
 	uint64_t now = clock_wall_ms();
 	struct pair *pairs;
 	bool changed = false, other = false;
@@ -404,7 +316,7 @@ static void look(struct loop_timer *t)
 	pairs = util_alloc(c->certs.count * sizeof(*pairs));
 	for (uint32_t i = 0; i < c->certs.count; i++)
 		other |= renew(&c->certs.rows[i], m.certs, c->certs.rows[i].changed, &pairs[i]);
-	fd = other || !changed ? build(c->certs.rows, pairs, c->certs.count, m.certs, &e) : -1;
+	fd = other || !changed ? certs_seal(c->certs.rows, pairs, c->certs.count, m.certs, &e) : -1;
 	for (uint32_t i = 0; i < c->certs.count; i++)
 		pair_fini(&pairs[i]);
 	free(pairs);
