@@ -6,7 +6,7 @@
  *	core/     every decision, as pure functions: routing table, policies, balancing, retry, hold,
  *	          health, supervision, rollout
  *	loop/     epoll, timers, signals, children
- *	wire/     HTTP/1, messages between our processes, memory shared between them
+ *	wire/     HTTP/1, heads of HTTP/2, messages between our processes, memory shared between them
  *	conf/     the configuration file: one schema table
  *	state/    what must be remembered: SQLite, the chain of history
  *	keep/     the keeper: holds sockets, starts and reaps everything

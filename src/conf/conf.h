@@ -129,7 +129,7 @@ struct conf {
 	char *admin;		      /* address of the pages, or NULL */
 	char *admin_group;	      /* may use the control socket, or NULL */
 	struct conf_text_list trusted_proxies; /* networks */
-	uint32_t clients, connections, header_bytes, header_count, header_ms, idle_ms;
+	uint32_t clients, connections, header_bytes, header_count, header_ms, idle_ms, streams;
 	bool access_log;
 	uint32_t trace; /* enum table_trace */
 	uint32_t log_sample; /* parts of a million */

@@ -76,6 +76,8 @@ const struct schema_row schema_rows[] = {
 	    .doc = "Time from a request's first byte to the end of its head."),
 	ROW(TOP(idle_ms), "limits.idle", MS, 100, DAY, "75s",
 	    .doc = "Time that a client's connection is kept open between requests."),
+	ROW(TOP(streams), "limits.streams", INT, 0, 10000, "128",
+	    .doc = "Requests at once on one HTTP/2 connection; 0: HTTP/2 is not spoken."),
 
 	ROW(SCHEMA_TOP, "log", SECTION, 0, 0, NULL, .doc = "Files below log/ in the state directory."),
 	ROW(TOP(access_log), "log.access", BOOL, 0, 1, "true",

@@ -64,6 +64,7 @@ struct table_limits {
 	uint32_t log_slow_ms;	  /* what took longer always is; 0: that is no reason */
 	uint32_t connections;	  /* from one address; 0: as many as it likes */
 	uint32_t https_port;	  /* where redirects lead; 0: 443 */
+	uint32_t streams;	  /* of an HTTP/2 connection at once; 0: it is not spoken */
 };
 
 struct table_target {

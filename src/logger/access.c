@@ -206,6 +206,10 @@ bool access_line(const char *record, uint32_t len, struct buf *out)
 	KEY(",\"app\":"), to = put_string(to, app, r.app_len);
 	KEY(",\"release\":"), to = put_number(to, r.release);
 	KEY(",\"target\":"), to = put_string(to, target, r.target_len);
+	if (r.http) {
+		KEY(",\"http\":"), to = put_number(to, r.http / 10);
+		KEY("."), to = put_number(to, r.http % 10);
+	}
 	KEY(",\"tries\":"), to = put_number(to, r.tries);
 	KEY(",\"id\":"), to = put_string(to, id, r.id_len);
 	KEY(",\"trace\":"), to = put_string(to, trace, r.trace_len);

@@ -22,6 +22,10 @@ static void on_client_time(struct loop_timer *timer)
 	struct client *c = container_of(timer, struct client, timer);
 	struct exchange *x;
 
+	if (c->state == CLIENT_H2) {
+		h2_time(c);
+		return;
+	}
 	if (c->state != CLIENT_HEAD) {
 		if (c->state == CLIENT_PROXY)
 			shm_add(&c->conn.t->n->proxy_refused, 1);
@@ -81,16 +85,12 @@ static void greet(struct client *c)
 	}
 }
 
-static void on_client(struct loop_io *io, uint32_t events)
-{
-	struct client *c = container_of(io, struct client, conn.io);
-
-	conn_note(&c->conn, events);
-	client_run(c);
-}
-
 void client_run(struct client *c)
 {
+	if (c->is_stream) {
+		h2_stream_run(c);
+		return;
+	}
 	switch (c->state) {
 	case CLIENT_PROXY:
 		proxied_read(c);
@@ -104,12 +104,23 @@ void client_run(struct client *c)
 	case CLIENT_LINGER:
 		linger_read(c);
 		return;
+	case CLIENT_H2:
+		h2_run(c);
+		return;
 	case CLIENT_IDLE:
 	case CLIENT_HEAD:
-		if (c->conn.readable)
-			client_process(c);
+		client_process(c);
 		return;
 	}
+}
+
+static void on_client(struct loop_io *io, uint32_t events)
+{
+	struct client *c = container_of(io, struct client, conn.io);
+
+	conn_note(&c->conn, events);
+	if (c->conn.readable || (c->state != CLIENT_IDLE && c->state != CLIENT_HEAD))
+		client_run(c);
 }
 
 void client_addr(const struct sockaddr_storage *from, uint8_t ret[16], uint16_t *ret_port)
@@ -127,6 +138,18 @@ void client_addr(const struct sockaddr_storage *from, uint8_t ret[16], uint16_t 
 		memcpy(ret + 12, &four->sin_addr, 4);
 		*ret_port = ntohs(four->sin_port);
 	}
+}
+
+void client_init(struct client *c, struct thread *t, void (*on_ready)(struct loop_io *, uint32_t))
+{
+	conn_init(&c->conn, t, on_ready);
+	c->x = NULL;
+	c->h2 = NULL;
+	c->in_again = (struct list){0};
+	c->scanned = 0;
+	c->lingered = 0;
+	c->state = CLIENT_IDLE;
+	c->used = c->is_stream = c->counted = false;
 }
 
 void client_is_from(struct client *c, const uint8_t addr[16], uint16_t port)
@@ -168,13 +191,8 @@ void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer
 		close(fd);
 		return;
 	}
-	conn_init(&c->conn, t, on_client);
-	c->x = NULL;
-	c->in_again = (struct list){0};
-	c->scanned = 0;
-	c->lingered = 0;
+	client_init(c, t, on_client);
 	c->timer.on_time = on_client_time;
-	c->counted = false;
 	client_addr(peer, addr, &port);
 	client_is_from(c, addr, port);
 	proxied = l->conf->app == UINT32_MAX && l->conf->net_count &&
@@ -204,7 +222,11 @@ static void end(struct client *c, bool reset)
 {
 	struct thread *t = c->conn.t;
 
-	ensure(!c->x);
+	ensure(!c->x && !c->h2);
+	if (c->is_stream) {
+		h2_stream_over(c);
+		return;
+	}
 	list_del(&c->in_again);
 	if (reset)
 		conn_reset(&c->conn);
@@ -231,7 +253,7 @@ void client_again(struct client *c)
 		list_add_tail(&c->conn.t->again, &c->in_again);
 }
 
-static void linger(struct client *c)
+void client_linger(struct client *c)
 {
 	if (conn_shut(&c->conn) < 0 && !(c->conn.layer && errno == EAGAIN)) {
 		client_close(c);
@@ -250,11 +272,16 @@ void client_next(struct client *c, enum client_after after)
 
 	c->x = NULL;
 	c->state = CLIENT_IDLE;
+	c->used = true;
+	if (c->is_stream) {
+		h2_stream_over(c);
+		return;
+	}
 	/* An end that TLS could not tell of yet, since the client reads slowly, is waited for. */
 	if (after == AFTER_CLOSE && c->conn.layer && conn_shut(&c->conn) < 0 && errno == EAGAIN)
 		after = AFTER_LINGER;
 	if (after == AFTER_LINGER && !c->conn.broken) {
-		linger(c);
+		client_linger(c);
 		return;
 	}
 	if (after != AFTER_KEEP) {
@@ -312,16 +339,26 @@ static bool make_room(struct client *c)
 	return true;
 }
 
-static void refuse(struct client *c, enum http1_result r, const char *why)
+void client_refuse(struct client *c, enum http1_result r, const char *why)
 {
 	static const uint16_t status[] = {[HTTP1_BAD] = 400,	   [HTTP1_LONG_LINE] = 414,
 					  [HTTP1_LONG_HEAD] = 431, [HTTP1_VERSION] = 505,
 					  [HTTP1_CODING] = 501};
+	struct thread *t = c->conn.t;
 	struct exchange *x = exchange_new(c);
 
-	shm_add(&c->conn.t->n->bad_requests, 1);
+	shm_add(&t->n->bad_requests, 1);
 	if (x)
 		answer_own(x, status[r], why, true);
+}
+
+/* HTTP/2 with prior knowledge (RFC 9113, 3.3): what is a bad head in HTTP/1, for this reason. */
+static bool is_preface(const struct buffer *b)
+{
+	static const char preface[] = "PRI * HTTP/2.0\r\n\r\n";
+
+	return b->len >= sizeof(preface) - 1 &&
+	       memcmp(b->data + b->at, preface, sizeof(preface) - 1) == 0;
 }
 
 /* Looks at what was read. True: a request began (or the client is gone); false: read more. */
@@ -350,7 +387,10 @@ static bool take_head(struct client *c)
 	c->scanned = 0;
 	c->state = CLIENT_BUSY;
 	if (r != HTTP1_DONE) {
-		refuse(c, r, why);
+		if (r == HTTP1_VERSION && !c->used && t->table->limits.streams && is_preface(b))
+			h2_open(c);
+		else
+			client_refuse(c, r, why);
 		return true;
 	}
 	b->at += t->head.head_len;

@@ -97,6 +97,11 @@ static uint32_t log_share(const struct exchange *x, uint64_t us)
 	return access_sampled(id.p, id.len, share) ? share : 0;
 }
 
+static uint8_t http_version(const struct exchange *x)
+{
+	return x->tcp ? 0 : x->client->is_stream ? 20 : x->old_client ? 10 : 11;
+}
+
 static void log_access(struct exchange *x, uint64_t us, uint32_t share)
 {
 	struct thread *t = x->t;
@@ -119,6 +124,7 @@ static void log_access(struct exchange *x, uint64_t us, uint32_t share)
 				    .tries = x->tries,
 				    .end = (uint8_t)x->end,
 				    .sample = share,
+				    .http = http_version(x),
 				    .release = x->answer_release};
 	uint16_t *len = &rec.method_len;
 	uint32_t total = sizeof(rec);

@@ -295,17 +295,22 @@ int upstream_error(struct upstream *u);
 
 /* --- clients (client.c, accept.c) --- */
 
-enum client_state { CLIENT_PROXY, CLIENT_GREET, CLIENT_IDLE, CLIENT_HEAD, CLIENT_BUSY, CLIENT_LINGER };
+enum client_state {
+	CLIENT_PROXY, CLIENT_GREET, CLIENT_IDLE, CLIENT_HEAD, CLIENT_BUSY, CLIENT_LINGER, CLIENT_H2
+};
 
 struct client {
 	struct conn conn;
 	struct exchange *x;
+	struct h2 *h2; /* CLIENT_H2 */
 	struct loop_timer timer;
 	struct list in_again;
 	size_t scanned;
 	uint64_t first_us; /* first byte of the request at hand */
 	uint32_t lingered;
 	enum client_state state;
+	bool used;	/* a request came before */
+	bool is_stream; /* of HTTP/2 */
 	bool counted; /* among the connections of its address */
 	bool https; /* the user speaks TLS */
 	uint8_t addr[16];
@@ -330,7 +335,9 @@ void client_run(struct client *c); /* something may have become possible */
 void client_is_from(struct client *c, const uint8_t addr[16], uint16_t port);
 /* IPv4 as ::ffff:a.b.c.d; of another family: zeros. */
 void client_addr(const struct sockaddr_storage *from, uint8_t ret[16], uint16_t *ret_port);
+void client_init(struct client *c, struct thread *t, void (*on_ready)(struct loop_io *, uint32_t));
 void client_close(struct client *c);
+void client_linger(struct client *c); /* no more is sent; what comes is read and thrown away */
 enum client_after {
 	AFTER_KEEP,   /* the next request may come */
 	AFTER_LINGER, /* end it so that the answer arrives though more may come in */
@@ -339,6 +346,8 @@ enum client_after {
 };
 void client_next(struct client *c, enum client_after after); /* the exchange is over */
 void client_process(struct client *c); /* bytes may be there */
+void client_run(struct client *c);     /* what its state says */
+void client_refuse(struct client *c, enum http1_result r, const char *why); /* a bad head */
 /* Run it again in this turn, after the others. */
 void client_again(struct client *c);
 void listener_add(struct thread *t, uint64_t id, int fd);
@@ -349,6 +358,20 @@ void listener_obey(struct listener *l); /* there is a new table */
 
 void proxied_read(struct client *c);	/* CLIENT_PROXY: bytes are there */
 int proxied_send(struct exchange *x); /* as the first bytes to x->up; 0 or -errno */
+
+/* --- HTTP/2 (h2.c, h2_stream.c, h2_frames.c, h2_answer.c) --- */
+
+/* Makes the client's connection, whatever layer is below it, an HTTP/2 session, whose preface (RFC
+ * 9113, 3.4) is in conn.in or still to come. The client may be gone afterwards. */
+void h2_open(struct client *c);
+void h2_run(struct client *c);	/* bytes may be there, or room */
+void h2_time(struct client *c); /* its timer */
+/* No new streams: GOAWAY in two steps; the connection ends with the last stream. */
+void h2_drain(struct client *c);
+void h2_drain_all(struct thread *t);
+void h2_flush(struct thread *t); /* the end of a turn: what it made is sent */
+void h2_stream_run(struct client *c);
+void h2_stream_over(struct client *c); /* there is no exchange (any more), and none will come */
 
 /* --- exchanges (exchange.c, pick.c, reply.c, answer.c, wait.c) --- */
 
@@ -518,7 +541,10 @@ struct thread {
 	uint32_t app_count, mark;
 	struct map apps_by_slot, targets_by_id;
 	struct list waiting_apps, idle_upstreams, again, listeners;
-	struct pool clients, exchanges, upstreams, small, large;
+	struct list h2_sessions, h2_flush; /* struct h2: all; with frames to send */
+	struct buffer *h2_out;		   /* scratch, for those frames */
+	void *h2_frame;			   /* scratch of nghttp2 */
+	struct pool clients, exchanges, upstreams, h2_streams, small, large;
 	struct tls_thread *tls; /* NULL: it has had no certificate yet */
 	struct shm_thread *n;
 	struct shm_counts nowhere; /* where what has no slot any more is counted */
@@ -540,7 +566,9 @@ static inline const struct table_policy *policy_of(const struct app *app)
 	return app->conf.policy ? &table_policies(app->t->table)[app->conf.policy - 1] : NULL;
 }
 
+int thread_init(struct thread *t); /* 0, or -1 with errno */
 int thread_start(struct thread *t);
+void thread_turn(struct thread *t, int max_ms); /* one turn of its loop, and what that made */
 void thread_command(struct thread *t, struct command c);
 void thread_wake(struct thread *t);
 uint64_t thread_random(struct thread *t);

@@ -121,30 +121,34 @@ static void run_again(struct thread *t)
 		struct client *c = container_of(todo.next, struct client, in_again);
 
 		list_del(&c->in_again);
-		if (c->x)
-			exchange_run(c->x);
-		else
-			client_process(c);
+		client_run(c);
 	}
+}
+
+void thread_turn(struct thread *t, int max_ms)
+{
+	loop_turn(&t->loop, list_empty(&t->again) ? max_ms : 0);
+	run_again(t);
+	h2_flush(t);
 }
 
 static void *thread_main(void *arg)
 {
 	struct thread *t = arg;
 
-	for (;;) {
-		loop_turn(&t->loop, list_empty(&t->again) ? -1 : 0);
-		run_again(t);
-	}
+	for (;;)
+		thread_turn(t, -1);
 	return NULL;
 }
 
-int thread_start(struct thread *t)
+int thread_init(struct thread *t)
 {
 	list_init(&t->waiting_apps);
 	list_init(&t->idle_upstreams);
 	list_init(&t->again);
 	list_init(&t->listeners);
+	list_init(&t->h2_sessions);
+	list_init(&t->h2_flush);
 	t->clients.size = sizeof(struct client);
 	t->exchanges.size = sizeof(struct exchange);
 	t->upstreams.size = sizeof(struct upstream);
@@ -158,6 +162,13 @@ int thread_start(struct thread *t)
 	if (t->wake_fd < 0 || loop_io_add(&t->loop, &t->wake_io, t->wake_fd, EPOLLIN | EPOLLET) < 0)
 		return -1;
 	on_tick(&t->tick);
+	return 0;
+}
+
+int thread_start(struct thread *t)
+{
+	if (thread_init(t) < 0)
+		return -1;
 	errno = pthread_create(&t->pthread, NULL, thread_main, t);
 	return errno ? -1 : 0;
 }

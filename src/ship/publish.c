@@ -242,7 +242,7 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 	const struct conf *c = s->conf;
 	struct table_in in = {.limits = {c->clients, c->header_bytes, c->header_count, c->header_ms,
 					 c->idle_ms, c->access_log, c->trace, c->log_sample, c->log_slow_ms,
-					 c->connections, conf_https_port(c)}};
+					 c->connections, conf_https_port(c), c->streams}};
 	uint32_t apps = 0, targets = 0, at = 0;
 	struct ship_app *a;
 	int r;

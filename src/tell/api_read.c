@@ -366,7 +366,7 @@ json_t *tell_limits_json(struct call *c)
 	CLEANUP(json_decrefp) json_t *certificates = c->t->options.certificates(c->t->options.arg);
 	json_t *list = json_array();
 	uint64_t clients = 0, refused = 0, failed = 0, dropped = 0, memory = 0, calls = 0,
-		 calls_refused = 0, late = 0, unproxied = 0, many = 0, full = 0;
+		 calls_refused = 0, late = 0, unproxied = 0, many = 0, full = 0, calmed = 0;
 	struct rlimit files;
 	struct state_usage usage;
 	struct err e;
@@ -383,6 +383,7 @@ json_t *tell_limits_json(struct call *c)
 		many += shm_get(&x->connections_refused);
 		full += shm_get(&x->addresses_full);
 		late += shm_get(&x->tls_late);
+		calmed += shm_get(&x->h2_calmed);
 	}
 	for (uint32_t i = 0; i < c->t->listener_count; i++) {
 		uint64_t n;
@@ -394,6 +395,8 @@ json_t *tell_limits_json(struct call *c)
 	limit(list, "clients.connections", "connections of users from one address (0: any number)",
 	      s->conf->connections, 0, many);
 	limit(list, "clients.addresses", "addresses whose connections are counted", TALLY_KEYS, 0, full);
+	limit(list, "streams", "requests at once on an HTTP/2 connection (overflowed: ended for a flood)",
+	      s->conf->streams, 0, calmed);
 	getrlimit(RLIMIT_NOFILE, &files);
 	limit(list, "descriptors", "of the router (used: clients alone)", files.rlim_cur, clients, failed);
 	limit(list, "listen.proxy", "bytes of a PROXY header (overflowed: connections without a right one in time)",

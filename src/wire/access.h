@@ -27,6 +27,7 @@ struct access_record {
 	uint32_t release;   /* number of the release that answered; 0: none */
 	uint16_t method_len, host_len, path_len, app_len, target_len, client_len, id_len, agent_len,
 		trace_len;
+	uint8_t http; /* its version: 10, 11, 20; 0: a TCP app's connection */
 };
 
 /* How it ended. X(NAME, text in the log) */

@@ -130,7 +130,10 @@ struct shm_slot {
 	X(tls_left, "TLS handshakes that the client broke off")                                    \
 	X(tls_late, "TLS handshakes that took longer than a request's head may")                   \
 	X(tls_unshared, "TLS handshakes without a version, cipher or protocol in common")          \
-	X(tls_garbage, "connections to a TLS address that sent something else")
+	X(tls_garbage, "connections to a TLS address that sent something else")                   \
+	X(h2_connections, "client connections that spoke HTTP/2")                                  \
+	X(h2_streams, "streams of theirs")                                                         \
+	X(h2_calmed, "ended for what asks for much and leads to nothing")
 
 struct shm_thread {
 	_Atomic uint64_t generation; /* of the table in use */
@@ -138,7 +141,7 @@ struct shm_thread {
 #define X(name, what) _Atomic uint64_t name;
 	THREAD_COUNT_TABLE(X)
 #undef X
-	uint64_t pad[5];
+	uint64_t pad[2];
 };
 
 /* What the controller counts for itself; kept here so that it outlives it. X(name, what it counts) */

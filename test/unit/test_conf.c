@@ -139,7 +139,7 @@ static const char everything[] =
     "listen:\n  - http: 0.0.0.0:80\n  - http: '[::]:80'\n"
     "admin: { http: off, group: ops }\n"
     "trusted_proxies: [10.0.0.0/8, 192.0.2.1, \"2001:db8::/32\"]\n"
-    "limits: { clients: 500, header: 16KiB, headers: 50, header_time: 5s, idle: 1m }\n"
+    "limits: { clients: 500, header: 16KiB, headers: 50, header_time: 5s, idle: 1m, streams: 7 }\n"
     "log: { access: no, size: 1GiB, files: 2 }\n"
     "apps:\n"
     "  shop:\n"
@@ -176,6 +176,7 @@ static void everything_can_be_said(void **state UNUSED)
 	assert_int_equal(c->header_count, 50);
 	assert_int_equal(c->header_ms, 5000);
 	assert_int_equal(c->idle_ms, 60000);
+	assert_int_equal(c->streams, 7);
 	assert_false(c->access_log);
 	assert_int_equal(c->log_bytes, 1 << 30);
 	assert_int_equal(c->log_files, 2);
@@ -399,7 +400,7 @@ static void every_mistake_is_told_at_once_in_order(void **state UNUSED)
 	    "stop: TREM\n",
 	    "f:1:15: error: log.files: expected a number, found 'many'\n"
 	    "f:2:9: error: limits: expected a map of keys (clients, connections, header, headers, header_time, "
-	    "idle), found text\n"
+	    "idle, streams), found text\n"
 	    "f:4:3: error: app 'web' has neither 'run' nor 'targets': say how it runs, or "
 	    "where it is\n"
 	    "f:5:16: error: instances: 100 is above 64\n"

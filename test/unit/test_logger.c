@@ -197,6 +197,7 @@ static uint32_t make_record(const char *path, size_t path_len)
 				  .tries = 2,
 				  .end = ACCESS_DONE,
 				  .sample = 12500,
+				  .http = 11,
 				  .release = 12,
 				  .method_len = 3,
 				  .host_len = 2,
@@ -228,7 +229,7 @@ static void a_record_becomes_a_line_of_json(void **unused UNUSED)
 	    "\"method\":\"GET\",\"host\":\"ho\",\"path\":\"/a?b\",\"status\":200,"
 	    "\"bytes_in\":5,\"bytes_out\":7000000000,\"ms\":12.345,\"wait_ms\":1.000,"
 	    "\"target_ms\":0.009,\"app\":\"book\",\"release\":12,\"target\":\"T\","
-	    "\"tries\":2,\"id\":\"id\",\"trace\":\"tr\",\"sample\":0.0125,\"end\":\"done\",\"agent\":\"U\"}\n");
+	    "\"http\":1.1,\"tries\":2,\"id\":\"id\",\"trace\":\"tr\",\"sample\":0.0125,\"end\":\"done\",\"agent\":\"U\"}\n");
 }
 
 static uint32_t count_sampled(uint32_t share, uint32_t of)

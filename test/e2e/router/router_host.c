@@ -125,6 +125,7 @@ static void set_limit(char *word, char *value)
 	FIELD(in.limits, log_slow_ms)
 	FIELD(in.limits, connections)
 	FIELD(in.limits, https_port)
+	FIELD(in.limits, streams)
 	fprintf(stderr, "no limit is called %s\n", word);
 	exit(2);
 }
@@ -335,7 +336,7 @@ static int make_table(void)
 	listeners[0].net_count = listeners[1].net_count = 0;
 	in = (struct table_in){.apps = apps, .trusted = trusted, .listeners = listeners, .listener_count = 2,
 			       .key = {1, 2},
-			       .limits = {.clients = 10000, .header_bytes = 16384,
+			       .limits = {.clients = 10000, .streams = 128, .header_bytes = 16384,
 					  .header_count = 100, .header_ms = 10000,
 					  .idle_ms = 60000, .access_log = 1, .trace = TRACE_MAKE,
 					  .log_sample = ACCESS_ALL}};
@@ -539,10 +540,10 @@ static void print_log(void)
 
 			memcpy(&rec, p, sizeof(rec));
 			printf("%s{\"status\": %u, \"end\": %u, \"sample\": %u, \"tries\": %u, \"bytes_in\": %llu, "
-			       "\"bytes_out\": %llu, \"wall_us\": %llu, \"total_us\": %u",
+			       "\"bytes_out\": %llu, \"wall_us\": %llu, \"total_us\": %u, \"http\": %u",
 			       comma, rec.status, rec.end, rec.sample, rec.tries,
 			       (unsigned long long)rec.bytes_in, (unsigned long long)rec.bytes_out,
-			       (unsigned long long)rec.wall_us, rec.total_us);
+			       (unsigned long long)rec.wall_us, rec.total_us, rec.http);
 			p += sizeof(rec);
 			for (size_t i = 0; i < ARRAY_LEN(names); p += n[i++])
 				printf(", \"%s\": \"%.*s\"", names[i], n[i], p);
