@@ -77,6 +77,10 @@ static void greet(struct client *c)
 			answer_own(x, 400, "here TLS is spoken: the address begins with https://", true);
 		return;
 	case TLS_DONE:
+		if (tls_protocol(&c->conn) == TLS_H2) {
+			h2_open(c);
+			return;
+		}
 		c->state = CLIENT_IDLE;
 		loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.idle_ms);
 		if (c->conn.readable)

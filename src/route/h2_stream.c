@@ -251,6 +251,7 @@ struct h2_stream *h2_stream_new(struct h2 *h, int32_t id)
 	memcpy(s->client.addr, h->c->addr, sizeof(s->client.addr));
 	memcpy(s->client.ip, h->c->ip, sizeof(s->client.ip));
 	s->client.port = h->c->port;
+	s->client.https = h->c->https;
 	s->h2 = h;
 	s->id = id;
 	list_add_tail(&h->streams, &s->in_h2);

@@ -322,13 +322,15 @@ void tls_late(struct conn *c)
 /* --- what is spoken inside (ALPN, RFC 7301) --- */
 
 /* In our order of preference, as SSL_select_next_proto(3) wants it. */
-static const unsigned char offered[] = "\x08http/1.1";
+static const unsigned char offered[] = "\x02h2\x08http/1.1";
 
 static int on_alpn(SSL *ssl UNUSED, const unsigned char **ret, unsigned char *ret_len, const unsigned char *theirs,
-		   unsigned theirs_len, void *arg UNUSED)
+		   unsigned theirs_len, void *arg)
 {
-	int found = SSL_select_next_proto((unsigned char **)ret, ret_len, offered, sizeof(offered) - 1, theirs,
-					  theirs_len);
+	const struct thread *t = arg;
+	unsigned skip = t->table->limits.streams ? 0 : 3;
+	int found = SSL_select_next_proto((unsigned char **)ret, ret_len, offered + skip,
+					  (unsigned)sizeof(offered) - 1 - skip, theirs, theirs_len);
 
 	return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
@@ -351,7 +353,7 @@ void tls_init(void)
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL);
 }
 
-static bool set_rules(SSL_CTX *ctx)
+static bool set_rules(SSL_CTX *ctx, struct thread *t)
 {
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
 				     SSL_OP_PRIORITIZE_CHACHA);
@@ -361,7 +363,7 @@ static bool set_rules(SSL_CTX *ctx)
 	SSL_CTX_set_timeout(ctx, SESSION_S);
 	SSL_CTX_set_read_ahead(ctx, 1);
 	SSL_CTX_set_security_level(ctx, 2);
-	SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+	SSL_CTX_set_alpn_select_cb(ctx, on_alpn, t);
 	return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
 	       SSL_CTX_set_cipher_list(ctx, CIPHERS_12) == 1 &&
 	       SSL_CTX_set1_groups_list(ctx, "X25519:P-256:P-384") == 1 &&
@@ -381,7 +383,7 @@ static void start(struct thread *t)
 
 	tt->pool.size = sizeof(struct tls);
 	tt->ctx = SSL_CTX_new(TLS_server_method());
-	ensure(tt->ctx && set_rules(tt->ctx) && set_socket(tt) && tls_certs_serve(tt));
+	ensure(tt->ctx && set_rules(tt->ctx, t) && set_socket(tt) && tls_certs_serve(tt));
 	t->tls = tt;
 }
 

@@ -526,3 +526,30 @@ def test_an_idle_connection_is_cheap(tls):
     each = (r.memory_kb() - before) * 1024 / len(many)
     print("bytes of each idle TLS connection:", each)
     assert each < 18000 or r.sanitized()
+
+
+def curl(r, *args):
+    return subprocess.run(["curl", "-sSk", "--http2", "--max-time", str(WAIT), *map(str, args),
+                           "https://127.0.0.1:%d/" % r.tls_port], capture_output=True, check=True).stdout
+
+
+def test_http2_is_agreed_and_carries_what_http1_does(tls, tmp_path):
+    def handler(c, line, f):
+        body = c.body(f)
+        return ok(body if body else (f["x-forwarded-proto"][0] + " " + f["forwarded"][0]).encode())
+
+    r, t = tls(handler, app="hsts_s=3600")
+    assert curl(r, "-w", " %{http_version}") == b"https for=127.0.0.1;host=\"127.0.0.1:%d\";proto=https 2" % r.tls_port
+    assert b"strict-transport-security: max-age=3600" in curl(r, "-I")
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(20 << 20))
+    assert curl(r, "-T", big) == big.read_bytes()
+    run = subprocess.run(["h2load", "-n", "2000", "-c", "10", "-m", "20", "https://127.0.0.1:%d/" % r.tls_port],
+                         capture_output=True, text=True, check=True)
+    assert "2000 succeeded, 0 failed" in run.stdout, run.stdout
+    assert r.n("h2_connections") == 13
+
+
+def test_http2_is_not_offered_when_it_is_switched_off(tls):
+    r, t = tls(more="limit streams=0\n")
+    assert curl(r, "-o", os.devnull, "-w", "%{http_version}") == b"1.1"
