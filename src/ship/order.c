@@ -241,8 +241,7 @@ int ship_maintenance(struct ship_app *a, bool on, const char *who, const char *w
 					       "'maintenance' out there", a->name);
 	a->maintenance = on;
 	if (was != on) {
-		json_object_set_new(record, "on", json_boolean(on));
-		ship_note(a, "maintenance", TAKE(record));
+		ship_note(a, on ? "maintenance" : "maintenance.end", TAKE(record));
 		ship_commit(a, true, e); /* done all the same; else it is saved later */
 	}
 	ship_table_dirty(a->ship);
