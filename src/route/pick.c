@@ -24,8 +24,9 @@ void exchange_note_tried(struct exchange *x, struct target *g, bool refused)
 		x->tried[i].refused = refused;
 }
 
-/* The target that the operator's policy wants for this request, if it can be had. */
-static bool pick_near(const struct exchange *x, struct balance_target *b, struct target **ret)
+/* The target that the operator's policy wants for this request, if it can be had. Kept apart, so that a
+ * request without such a wish does not save registers for it. */
+__attribute__((noinline)) static bool pick_near(const struct exchange *x, struct balance_target *b, struct target **ret)
 {
 	const struct app *app = x->app;
 	uint32_t n = app->target_count, limit = app->conf.target_limit;
