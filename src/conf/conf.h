@@ -176,6 +176,8 @@ void conf_problems_print(const struct conf_problems *p, const char *path, struct
 const struct conf_app *conf_app(const struct conf *c, const char *name); /* NULL: not there */
 /* The port of the first address with https; 0: there is none. */
 uint32_t conf_https_port(const struct conf *c);
+/* Either may be NULL: not there. */
+bool conf_app_differs(const struct conf_app *x, const struct conf_app *y);
 
 /* upstate.yaml(5), the whole page, as mdoc, out of the schema. */
 void conf_manual(struct buf *out);

@@ -172,43 +172,6 @@ int ship_find_or_list(struct ship *s, const char *name, struct ship_app **ret, s
 		       known[0] ? known : "none is configured");
 }
 
-static bool texts_differ(const char *x, const char *y)
-{
-	return !x != !y || (x && strcmp(x, y) != 0);
-}
-
-static bool lists_differ(const struct conf_text_list *x, const struct conf_text_list *y)
-{
-	if (x->len != y->len)
-		return true;
-	for (uint32_t i = 0; i < x->len; i++)
-		if (strcmp(x->items[i], y->items[i]) != 0)
-			return true;
-	return false;
-}
-
-/* Is anything in the configuration of an app another than before? What is neither text nor list is
- * compared as bytes, so that a new key cannot be forgotten here. */
-static bool differs(const struct conf_app *x, const struct conf_app *y)
-{
-	struct conf_app rest[2];
-
-	if (!x || !y || lists_differ(&x->hosts, &y->hosts) || lists_differ(&x->paths, &y->paths) ||
-	    lists_differ(&x->env, &y->env) || lists_differ(&x->targets, &y->targets) ||
-	    texts_differ(x->tcp, y->tcp) || texts_differ(x->run, y->run) || texts_differ(x->data, y->data) ||
-	    texts_differ(x->stop, y->stop) || texts_differ(x->health_path, y->health_path))
-		return true;
-	memcpy(&rest[0], x, sizeof(*x));
-	memcpy(&rest[1], y, sizeof(*y));
-	for (int i = 0; i < 2; i++) {
-		struct conf_app *r = &rest[i];
-
-		r->hosts = r->paths = r->env = r->targets = (struct conf_text_list){0};
-		r->name = r->tcp = r->run = r->data = r->stop = r->health_path = NULL;
-	}
-	return memcmp(&rest[0], &rest[1], sizeof(rest[0])) != 0;
-}
-
 /* An app that is not configured and runs nothing has no place in the numbers. */
 static void keep_slot(struct ship_app *a)
 {
@@ -245,7 +208,7 @@ int ship_configure(struct ship *s, const struct conf *c, json_t *ret_changed, st
 	LIST_EACH (a, &s->apps, link) {
 		const struct conf_app *now = conf_app(c, a->name);
 
-		if ((a->conf || now) && differs(a->conf, now) && ret_changed)
+		if ((a->conf || now) && conf_app_differs(a->conf, now) && ret_changed)
 			json_array_append_new(ret_changed, json_string(a->name));
 		a->conf = now;
 		if (now && s->root && a->uid == (uint32_t)-1)

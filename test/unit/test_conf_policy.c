@@ -233,6 +233,40 @@ static void bad_policies_are_explained(void **state UNUSED)
 	refused("errors: {502: [x]}", "40: error: errors.502: expected the path of a file, found a list");
 }
 
+static void a_policy_that_changed_is_another_and_one_that_moved_is_not(void **state UNUSED)
+{
+	static const char *const keys[] = {
+	    "drain: 30s", "maintenance: a", "maintenance: true", "maintenance: b", "allow: 10.0.0.1", "deny: 10.0.0.1",
+	    "rate: {requests: 5}", "rate: {requests: 5, by: header X}", "rate: {requests: 5, burst: 6}",
+	    "auth: {users: ['ann:sha256:" SALT ":" HASH "']}",
+	    "auth: {users: ['ann:sha256:" SALT ":" HASH "'], pass: true}",
+	    "auth: {users: ['ann:sha256:" SALT ":" HASH "'], realm: x}", "redirects: [{from: /a, to: /b}]",
+	    "redirects: [{from: /a, to: /c}]", "redirects: [{from: /a, to: /b, status: 301}]",
+	    "headers: {request: {set: {A: b}}}", "headers: {request: {set: {A: c}}}",
+	    "headers: {response: {set: {A: b}}}", "headers: {request: {remove: [A]}}",
+	    "headers: {response: {remove: [A]}}", "errors: {502: a}", "errors: {502: b}", "errors: {503: a}",
+	    "sticky: true", "sticky: x", "balance: hash path", "balance: hash address"};
+	struct conf *c[2][ARRAY_LEN(keys)];
+
+	for (size_t moved = 0; moved < 2; moved++)
+		for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+			CLEANUP_BUF struct buf text = {0};
+
+			buf_addf(&text, "%s" LINE "%s}}\n", moved ? "\n\n" : "", keys[i]);
+			c[moved][i] = parse(buf_str(&text));
+			assert_non_null(c[moved][i]);
+		}
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		for (size_t j = 0; j < ARRAY_LEN(keys); j++)
+			assert_int_equal(conf_app_differs(c[0][i]->apps, c[1][j]->apps), i != j);
+	assert_true(conf_app_differs(NULL, c[0][0]->apps));
+	assert_true(conf_app_differs(c[0][0]->apps, NULL));
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		conf_free(c[0][i]);
+		conf_free(c[1][i]);
+	}
+}
+
 /* --- pages --- */
 
 static char dir[] = "/tmp/upstate-pages-XXXXXX";
@@ -305,6 +339,7 @@ int main(void)
 	    cmocka_unit_test(bad_fields_are_explained),
 	    cmocka_unit_test(bad_redirects_are_explained),
 	    cmocka_unit_test(bad_policies_are_explained),
+	    cmocka_unit_test(a_policy_that_changed_is_another_and_one_that_moved_is_not),
 	    cmocka_unit_test(pages_are_read_beside_the_file_and_bounded),
 	};
 
