@@ -57,6 +57,8 @@ const char *text_request_field(char *text)
 					   "x-forwarded-proto",
 					   "x-forwarded-host",
 					   "x-request-id",
+					   "traceparent",
+					   "tracestate",
 					   NULL};
 	const char *why = check_field(text);
 
