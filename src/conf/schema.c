@@ -201,7 +201,7 @@ const struct schema_row schema_rows[] = {
 	    .doc = "true, or a page's file: every request is answered with 503 and Retry-After, and none reaches "
 		   "the app. Without a file the page of errors.503 is shown, or Upstate's own. upstate maintenance "
 		   "does the same without a change of this file. What a request meets comes in this order: "
-		   "maintenance; allow and deny; rate; auth; redirects; then the app. With tcp, who is refused is "
+		   "to https; maintenance; allow and deny; rate; auth; redirects; then the app. With tcp, who is refused is "
 		   "reset."),
 	ROW(APP(allow), "allow", LIST, 1, 1000, NULL, .check = text_network, .example = "[10.0.0.0/8]",
 	    .doc = "Networks that may use the app; anyone else is answered with 403. Of all networks of allow and "

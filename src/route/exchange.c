@@ -159,14 +159,14 @@ void exchange_begin(struct client *c)
 	shm_add(&app->n->inflight, 1);
 	if (app->conf.to_https && redirect_to_https(x, h))
 		return;
+	if (policy && policy_answers(x, policy, h))
+		return;
 	if (app->conf.body_max && h->framing == HTTP1_BODY_LENGTH && h->length > app->conf.body_max) {
 		answer_own(x, 413, "the body is larger than this app takes", true);
 		return;
 	}
 	x->ask.most = app->conf.body_max;
 	out_set_head(&x->ask.out, x->req->data, x->req->len);
-	if (policy && policy_answers(x, policy, h))
-		return;
 	join_body(x); /* a trailer is read into h */
 	exchange_route(x);
 }

@@ -344,13 +344,14 @@ static void put_passed(struct cat *c, const struct http1_head *h)
 			put_header(c, &h->headers[i]);
 }
 
-/* RFC 6797, 7.1. What the app says of it itself is left as it is. */
+/* RFC 6797, 7.1. What the app or its policy says of it is left as it is. */
 static void put_hsts(struct exchange *x, struct cat *c, const struct http1_head *h)
 {
 	static const char name[] = "strict-transport-security";
 
 	for (uint32_t i = 0; i < h->header_count; i++)
-		if (h->headers[i].known == HTTP1_OTHER && http1_is(h->headers[i].name, name))
+		if ((h->headers[i].known == HTTP1_OTHER || h->headers[i].known == HTTP1_ADDED) &&
+		    http1_is(h->headers[i].name, name))
 			return;
 	PUT(c, "Strict-Transport-Security: max-age=");
 	put_number(c, x->app->conf.hsts_s);

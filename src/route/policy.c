@@ -5,6 +5,7 @@
  * and what for. So nobody is asked for a password whom the app is closed to, and guessing
  * passwords is bounded by the rate.
  *
+ *	(to https)	308, when its operator wants it
  *	maintenance	503 to everyone
  *	allow, deny	403, by address
  *	rate		429, by address or header

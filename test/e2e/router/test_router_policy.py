@@ -419,3 +419,9 @@ def test_a_tcp_app_resets_who_may_not_come(router, target):
     assert (n["refused_429"], n["refused_403"], n["refused_503"], n["refused_4xx"]) == (2, 1, 1, 3)
     r.table(table + "policy near=2\n")
     assert carried() and r.n("a")["requests"] == 7
+
+
+def test_who_may_not_come_is_told_so_before_how_large_a_body_may_be(serve):
+    r, t = serve(app="body_max=10\ndeny 192.0.2.0/24", more="trust 127.0.0.0/8")
+    assert ask(r, post("x" * 20, extra=FROM % "192.0.2.1"))[0] == 403
+    assert ask(r, post("x" * 20))[0] == 413
