@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define PART "of these: "
+
 /* Counters that tell one thing apart: PREFIXvalue becomes family{label="value"}. */
 static const struct {
 	const char *prefix, *family, *label, *help;
@@ -51,6 +53,12 @@ static bool take_mark(const char *what, size_t *len, const char *mark)
 	return true;
 }
 
+/* It counts some of what another one counts: in one family with that, a sum would have them twice. */
+static bool is_part(const char *what)
+{
+	return strncmp(what, PART, strlen(PART)) == 0;
+}
+
 /* "sum of the waits (app)" becomes "Sum of the waits." */
 static void read_text(const char *what, struct metric_name *ret)
 {
@@ -60,6 +68,10 @@ static void read_text(const char *what, struct metric_name *ret)
 	ret->gauge = take_mark(what, &len, "(gauge)");
 	ret->app = !only_target;
 	ret->target = !only_app;
+	if (is_part(what)) {
+		what += strlen(PART);
+		len -= strlen(PART);
+	}
 	if (!len)
 		return;
 	snprintf(ret->help, sizeof(ret->help), "%.*s.", (int)MIN(len, sizeof(ret->help) - 2), what);
@@ -89,7 +101,7 @@ void metric_name(const char *counter, const char *what, struct metric_name *ret)
 
 	*ret = (struct metric_name){.per = 1};
 	read_text(what, ret);
-	if (in_group(counter, ret))
+	if (!is_part(what) && in_group(counter, ret))
 		return;
 	util_copy(ret->family, sizeof(ret->family), counter);
 	for (size_t i = 0; i < ARRAY_LEN(renamed); i++)

@@ -27,7 +27,8 @@
 /* Counters of a slot. X(name, what it counts). Slots of apps and of targets have the same ones;
  * what cannot happen to one of them stays 0. Each row is exported as a metric by itself: how its name
  * becomes the metric's stands in tell/metrics_names.c; one whose text ends with "(app)" or "(target)"
- * only for those. */
+ * only for those, and one whose text begins with "of these: " as a family of its own, since it counts a part
+ * of what another one counts. */
 #define COUNT_TABLE(X)                                                                             \
 	X(requests, "requests taken from clients for an app, tries sent to a target")              \
 	X(answered_1xx, "answers passed on, by class of status")                                   \

@@ -27,6 +27,10 @@ static void counters_that_tell_one_thing_apart_are_one_family(void **state UNUSE
 	assert_string_equal(m.family, "failures");
 	assert_string_equal(m.value, "503_full");
 	assert_true(m.app && !m.target);
+	m = named("refused_401", "of these: no user of the app"); /* a sum would count it twice */
+	assert_string_equal(m.family, "refused_401");
+	assert_string_equal(m.label, "");
+	assert_string_equal(m.help, "No user of the app.");
 	m = named("ejected_latency", "slower than the others (target)"); /* nobody knows it yet */
 	assert_string_equal(m.family, "ejections");
 	assert_string_equal(m.value, "latency");
