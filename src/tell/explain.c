@@ -81,6 +81,7 @@ static int read_client(struct explain *x, struct err *e)
 	}
 	if (strchr(x->from, '/') || !table_net_parse(x->from, &net))
 		return err_set(e, ERR_INPUT, "'%.60s' is no address such as 192.0.2.1", x->from);
+	memcpy(x->addr, net.addr, sizeof(x->addr));
 	x->trusted = table_trusted(x->t, net.addr);
 	return 0;
 }
@@ -192,6 +193,7 @@ static void unknown_host(struct explain *x, struct http1_slice path)
 
 /* --- the whole --- */
 
+/* What the router looks at first overrides what was said before. */
 static void explain_app(struct explain *x)
 {
 	const struct http1_head *h = &x->head;
@@ -210,12 +212,13 @@ static void explain_app(struct explain *x)
 	json_object_set_new(x->o, "app", json_string(x->ship_app->name));
 	explain_match(x, path);
 	explain_targets(x);
+	explain_policy(x);
+	if (x->app->body_max && h->framing == HTTP1_BODY_LENGTH && h->length > x->app->body_max)
+		explain_decide(x, "refuse", 413, "a body of %llu bytes is more than the app takes (%llu)",
+		       (unsigned long long)h->length, (unsigned long long)x->app->body_max);
 	if (table_to_https(x->app, x->https || (x->trusted && http1_is(http1_get(h, HTTP1_X_FORWARDED_PROTO), "https")),
 			   path.p, path.len))
 		explain_decide(x, "refuse", 308, "the app is reached over https: the client is led there");
-	else if (x->app->body_max && h->framing == HTTP1_BODY_LENGTH && h->length > x->app->body_max)
-		explain_decide(x, "refuse", 413, "a body of %llu bytes is more than the app takes (%llu)",
-		       (unsigned long long)h->length, (unsigned long long)x->app->body_max);
 	explain_cases(x);
 	explain_headers(x);
 }

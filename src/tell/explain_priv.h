@@ -14,6 +14,7 @@ struct explain {
 	struct ship_app *ship_app;
 	struct http1_head head;
 	struct buf text; /* the request */
+	uint8_t addr[16]; /* the client's, when `from` is there */
 	char url[1024], method[32], from[64], host[256];
 	int host_len;
 	bool https, trusted;
@@ -28,3 +29,5 @@ void explain_unknown(struct explain *x, const char *fmt, ...) PRINTF(2, 3);
 void explain_targets(struct explain *x);
 void explain_cases(struct explain *x);
 void explain_headers(struct explain *x);
+/* explain_policy.c; true: the policy of the app answers, and no target is asked. */
+bool explain_policy(struct explain *x);

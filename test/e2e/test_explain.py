@@ -144,3 +144,34 @@ def test_the_command_tells_it_to_a_person_and_refuses_nonsense(serve, tree):
     for wrong in (["ftp://web.localhost/"], ["http://web.localhost/", "-H", "nonsense"],
                   ["http://web.localhost/", "--from", "nowhere"]):
         assert u.cli("explain", *wrong, ok=False).returncode == 2
+
+
+def test_the_policy_of_an_app_is_told_in_the_order_of_the_router(serve):
+    echo = EchoServer()
+    rules = """
+    deny: [192.0.2.7]
+    redirects: [{ from: /old/*, to: /new, status: 308 }]
+    headers: { request: { set: { X-Team: blue }, remove: [X-Secret] } }
+"""
+    text = TWO.replace("trusted_proxies: [192.0.2.0/24]\n", "").replace("127.0.0.1:9", f"127.0.0.1:{echo.port}") + rules
+    u = serve(text)
+    wait_for(lambda: u.get("/api", host="web.localhost")[0] == 200, "it serves")
+    url = "http://web.localhost/api/x"
+    a = explain(u, url, **{"from": "192.0.2.7"})
+    assert (a["verdict"], a["status"]) == ("refuse", 403)
+    a = explain(u, url, **{"from": "192.0.2.8"})
+    assert a["verdict"] == "send" and a["policy"]["set"] == [{"name": "X-Team", "value": "blue"}]
+    assert [h["name"].lower() for h in a["policy"]["removed"]] == ["x-secret"]
+    assert any("address may use" in t for t in explain(u, url)["unknown"])
+    u.configure(text.replace("from: /old/*", "from: /api/old/*"))
+    u.cli("reload")
+    wait_for(lambda: u.get("/api/old/x?y", host="web.localhost")[0] != 200, "the redirect is there")
+    a = explain(u, "http://web.localhost/api/old/x?y", **{"from": "192.0.2.8"})
+    status, _, headers = u.get("/api/old/x?y", host="web.localhost")
+    assert a["verdict"] == "redirect" and a["status"] == status and a["text"] == f"it is sent to {headers['Location']}"
+    u.configure(text + "    maintenance: true\n")
+    u.cli("reload")
+    wait_for(lambda: u.get("/api", host="web.localhost")[0] == 503, "maintenance has begun")
+    a = explain(u, url)
+    assert (a["verdict"], a["status"]) == ("refuse", 503) and "maintenance" in a["text"]
+    echo.shutdown()
