@@ -38,10 +38,7 @@ static bool table_is_taken(const struct keeper *k)
 {
 	if (k->tables[0].fd < 0 || k->parts[PART_ROUTER].state != PART_STATE_UP)
 		return false;
-	for (uint32_t t = 0; t < k->threads; t++)
-		if (shm_get(&k->shm->thread[t].generation) != k->tables[0].generation)
-			return false;
-	return true;
+	return shm_applied(k->shm) == k->tables[0].generation;
 }
 
 /* The table before is kept as the one to go back to; but one that no router has taken up is not
@@ -330,7 +327,7 @@ static uint32_t count_threads(void)
 	cpu_set_t cpus;
 
 	if (n > 0)
-		return (uint32_t)MIN(n, SHM_THREADS);
+		return (uint32_t)MIN(n, SHM_THREADS / SHM_BANKS);
 	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
 		return 1;
 	return (uint32_t)MIN(CPU_COUNT(&cpus), KEEP_THREADS_DEFAULT_MAX);
@@ -339,8 +336,8 @@ static uint32_t count_threads(void)
 static int make_shared(struct keeper *k, struct err *e)
 {
 	k->threads = count_threads();
-	k->shared[SHARED_NUMBERS] = shm_create(k->threads);
-	k->shared[SHARED_RING] = ring_create(k->threads);
+	k->shared[SHARED_NUMBERS] = shm_create(k->threads * SHM_BANKS);
+	k->shared[SHARED_RING] = ring_create(k->threads * SHM_BANKS);
 	k->shared[SHARED_ROUTER_BELL] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	k->shared[SHARED_LOG_BELL] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	for (int i = 0; i < SHARED_COUNT; i++)

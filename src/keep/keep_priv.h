@@ -44,6 +44,7 @@ struct part_proc {
 	struct supervise supervise;
 	uint32_t quick_crashes; /* in a row, other than by SIGKILL */
 	uint32_t starts;
+	uint32_t bank; /* of a router: its rows in the numbers */
 	uint64_t since_wall_ms;
 	bool was_ready; /* since the keeper started */
 	bool ending;	/* was asked to */
@@ -133,7 +134,7 @@ struct keeper {
 	bool root;
 	int lock_fd, binary_fd;
 	int shared[SHARED_COUNT];
-	struct shm *shm; /* to see whether the router has taken a table; only read */
+	struct shm *shm; /* to see whether routers have taken a table, and to bury those that ended */
 	uint32_t threads;
 	uint64_t files_soft; /* RLIMIT_NOFILE as it was: what an instance gets */
 	struct part_proc parts[PART_COUNT];

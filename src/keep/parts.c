@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "keep/keep_priv.h"
+#include "wire/shm.h"
 
 bool part_send(struct keeper *k, enum part to, enum msg_type type, const void *body, int fd)
 {
@@ -132,6 +133,7 @@ static void send_all(struct part_proc *p)
 {
 	struct keeper *k = p->keeper;
 	struct msg_shared shared = {.threads = k->threads,
+				    .bank = p->bank,
 				    .router_uid = (uint32_t)-1,
 				    .router_gid = (uint32_t)-1,
 				    .keeper_pid = (uint32_t)getpid()};
@@ -244,6 +246,15 @@ void part_stop(struct part_proc *p)
 	loop_timer_set(&p->keeper->loop, &p->silent, p->keeper->loop.now_ms + KEEP_PART_GRACE_MS);
 }
 
+/* What was inside a router that died is known, and counted as lost. */
+static void bury_router(struct part_proc *p)
+{
+	uint64_t lost = shm_bury(p->keeper->shm, p->bank);
+
+	if (lost)
+		log_warn("router.lost", "inside=%llu", (unsigned long long)lost);
+}
+
 static void on_exit_of_part(struct loop_child *child, int status)
 {
 	struct part_proc *p = container_of(child, struct part_proc, child);
@@ -254,6 +265,8 @@ static void on_exit_of_part(struct loop_child *child, int status)
 
 	msg_channel_close(&p->channel);
 	loop_timer_stop(&k->loop, &p->silent);
+	if (p->part == PART_ROUTER)
+		bury_router(p);
 	part_says_end(status, k->loop.now_ms - p->supervise.started_ms, text, sizeof(text));
 	util_copy(why, sizeof(why), p->killed_for);
 	p->killed_for[0] = '\0';
@@ -310,6 +323,8 @@ void part_start(struct part_proc *p)
 		start_failed(p, "socketpair");
 		return;
 	}
+	if (p->part == PART_ROUTER)
+		atomic_store(&k->shm->used[p->bank], 1);
 	pid = fork();
 	if (pid == 0)
 		become_part(p, ends[1]);

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "logger/logger_priv.h"
 #include "wire/ring.h"
+#include "wire/shm.h"
 
 static void on_beat(struct loop_timer *timer)
 {
@@ -30,13 +31,13 @@ static void take_shared(struct logger *lg, struct msg *m)
 
 	if (lg->rings || m->fds_len <= MAX(bell, ring))
 		return;
-	rings = ring_map(m->fds[ring], s->threads);
+	rings = ring_map(m->fds[ring], s->threads * SHM_BANKS);
 	if (!rings) {
 		log_error("log.access", "reason=\"the rings cannot be mapped: %s\"",
 			  strerror(errno));
 		return;
 	}
-	access_start(lg, TAKE_FD(m->fds[bell]), rings, s->threads);
+	access_start(lg, TAKE_FD(m->fds[bell]), rings, s->threads * SHM_BANKS);
 }
 
 static void take_conf(struct logger *lg, const struct msg_logconf *conf)

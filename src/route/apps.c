@@ -83,7 +83,7 @@ static void target_take(struct thread *t, struct target *g, const struct table_t
 		upstream_outdate(g);
 	g->seen = t->mark;
 	g->slot = conf->slot;
-	g->n = shm_counts(t->r->shm, t->index, conf->slot);
+	g->n = shm_counts(t->r->shm, t->r->first_row + t->index, conf->slot);
 	g->release = conf->release;
 	g->kind = conf->kind;
 	g->addr_len = conf->addr_len;
@@ -101,7 +101,7 @@ static struct app *app_make(struct thread *t, struct shared_app *shared, uint32_
 	app->t = t;
 	app->slot = slot;
 	app->shared = shared_app_ref(shared);
-	app->n = shm_counts(t->r->shm, t->index, slot);
+	app->n = shm_counts(t->r->shm, t->r->first_row + t->index, slot);
 	app->refs = 1;
 	app->again.on_time = on_look_again;
 	list_init(&app->waiting);

@@ -210,7 +210,7 @@ struct shared_app {
 	_Atomic uint32_t waiting; /* requests in the waiting room, all threads */
 	_Atomic uint64_t waiting_bytes;
 	_Atomic uint64_t outage_since_ms; /* nobody can serve since; 0: someone can */
-	_Atomic uint32_t waiters[SHM_THREADS];
+	_Atomic uint32_t waiters[SHM_THREADS / SHM_BANKS];
 	struct limiter *limiter; /* main's: the newest; NULL: none */
 	char name[TABLE_NAME_MAX + 1];
 };
@@ -588,6 +588,7 @@ struct router {
 	struct loop_io main_io;
 	struct loop_timer beat;
 	uint32_t thread_count;
+	uint32_t bank, first_row; /* in the numbers: row first_row + i is thread i's */
 	uint32_t uid, gid;
 	struct thread *threads;
 	struct view *view; /* the newest */

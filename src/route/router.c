@@ -38,41 +38,6 @@ __attribute__((noreturn)) static void give_up(const char *what)
 	exit(1);
 }
 
-/* What was inside a router that died is known, and counted as lost; gauges begin at nothing. */
-static uint64_t bury_slot(struct shm *shm, uint32_t slot)
-{
-	uint64_t lost = 0;
-
-	for (uint32_t t = 0; t < shm->threads; t++) {
-		struct shm_counts *n = shm_counts(shm, t, slot);
-		uint64_t inside = shm_get(&n->inflight);
-
-		if (inside)
-			shm_add(&n->failed_lost, inside);
-		lost += inside;
-#define X(name, what) atomic_store(&n->name, 0);
-		GAUGE_TABLE(X)
-#undef X
-	}
-	return lost;
-}
-
-static void bury_predecessor(struct router *r)
-{
-	uint64_t lost = 0;
-
-	for (uint32_t t = 0; t < r->shm->threads; t++) {
-		atomic_store(&r->shm->thread[t].clients, 0);
-		atomic_store(&r->shm->thread[t].generation, 0);
-	}
-	for (uint32_t s = 0; s < SHM_SLOTS; s++)
-		if (shm_get(&r->shm->slot[s].id))
-			lost += bury_slot(r->shm, s);
-	if (lost)
-		log_warn("router.lost", "inside=%llu", (unsigned long long)lost);
-	atomic_store(&r->shm->router_pid, (uint64_t)getpid());
-}
-
 static void tell_listener(struct router *r, int i)
 {
 	if (!r->view || listeners[i].told)
@@ -133,7 +98,7 @@ static void start_threads(struct router *r)
 
 		t->r = r;
 		t->index = i;
-		t->ring = r->rings ? &r->rings[i] : NULL;
+		t->ring = &r->rings[r->bank * r->thread_count + i];
 		if (thread_start(t) < 0)
 			give_up("starting a thread");
 	}
@@ -146,7 +111,8 @@ static void take_shared(struct router *r, struct msg *m)
 
 	if (r->started)
 		return;
-	if (m->fds_len <= SHARED_RING || !body->threads || body->threads > SHM_THREADS) {
+	if (m->fds_len <= SHARED_RING || !body->threads || body->threads > SHM_THREADS / SHM_BANKS ||
+	    body->bank >= SHM_BANKS) {
 		errno = EPROTO;
 		give_up("taking in the shared memory");
 	}
@@ -154,15 +120,16 @@ static void take_shared(struct router *r, struct msg *m)
 	r->uid = body->router_uid;
 	r->gid = body->router_gid;
 	r->shm = shm_map(m->fds[SHARED_NUMBERS]);
-	r->rings = ring_map(m->fds[SHARED_RING], r->thread_count);
-	if (!r->shm || !r->rings || r->shm->threads < r->thread_count)
+	r->bank = body->bank;
+	r->rings = ring_map(m->fds[SHARED_RING], r->thread_count * SHM_BANKS);
+	if (!r->shm || !r->rings || r->shm->threads < r->thread_count * SHM_BANKS)
 		give_up("taking in the shared memory");
+	r->first_row = r->bank * (r->shm->threads / SHM_BANKS);
 	r->controller_bell = m->fds[SHARED_ROUTER_BELL];
 	r->log_bell = m->fds[SHARED_LOG_BELL];
 	m->fds[SHARED_ROUTER_BELL] = m->fds[SHARED_LOG_BELL] = -1;
 	if (getrandom(r->address_key, sizeof(r->address_key), 0) != sizeof(r->address_key))
 		give_up("getting random bytes");
-	bury_predecessor(r);
 	tls_init();
 	sandbox_enter(r);
 	start_threads(r);
@@ -236,7 +203,7 @@ static void say(struct router *r, enum msg_type type)
 static bool all_turn(const struct router *r)
 {
 	for (uint32_t i = 0; i < r->thread_count; i++)
-		if (r->loop.now_ms - shm_get(&r->shm->thread[i].tick_ms) > STUCK_MS)
+		if (r->loop.now_ms - shm_get(&r->threads[i].n->tick_ms) > STUCK_MS)
 			return false;
 	return true;
 }
@@ -263,7 +230,7 @@ static void on_main_bell(struct loop_io *io, uint32_t events)
 	if (r->ready || !r->view)
 		return;
 	for (uint32_t i = 0; i < r->thread_count; i++)
-		if (!shm_get(&r->shm->thread[i].generation))
+		if (!shm_get(&r->threads[i].n->generation))
 			return;
 	r->ready = true;
 	say(r, MSG_READY);

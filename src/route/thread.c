@@ -152,7 +152,7 @@ int thread_init(struct thread *t)
 	t->clients.size = sizeof(struct client);
 	t->exchanges.size = sizeof(struct exchange);
 	t->upstreams.size = sizeof(struct upstream);
-	t->n = &t->r->shm->thread[t->index];
+	t->n = &t->r->shm->thread[t->r->first_row + t->index];
 	t->tick.on_time = on_tick;
 	t->wake_io.on_ready = on_wake;
 	if (getrandom(t->random, sizeof(t->random), 0) != sizeof(t->random) ||

@@ -103,11 +103,7 @@ void ship_slot_leave(struct ship *s, uint64_t id)
 
 uint64_t ship_applied(const struct ship *s)
 {
-	uint64_t least = UINT64_MAX;
-
-	for (uint32_t t = 0; t < s->shm->threads; t++)
-		least = MIN(least, shm_get(&s->shm->thread[t].generation));
-	return least;
+	return shm_applied(s->shm);
 }
 
 void ship_slots_tidy(struct ship *s)

@@ -151,7 +151,8 @@ enum shared_fd { SHARED_NUMBERS, SHARED_ROUTER_BELL, SHARED_LOG_BELL, SHARED_RIN
 int shared_at(enum part part, enum shared_fd which);
 
 struct msg_shared {
-	uint32_t threads; /* of the router; rings follow one per thread, see wire/ring.h */
+	uint32_t threads; /* of a router */
+	uint32_t bank;	  /* its rows of the numbers, and likewise its rings: see wire/shm.h */
 	uint32_t router_uid, router_gid; /* who the router runs as, when keeper is root; else -1 */
 	uint32_t keeper_pid;
 };

@@ -106,6 +106,46 @@ void shm_zero_slot(struct shm *shm, uint32_t slot)
 	memset(&shm->slot[slot], 0, sizeof(shm->slot[slot]));
 }
 
+uint64_t shm_applied(const struct shm *shm)
+{
+	uint32_t rows = shm->threads / SHM_BANKS;
+	uint64_t least = UINT64_MAX;
+
+	for (uint32_t t = 0; t < rows * SHM_BANKS; t++)
+		if (atomic_load(&shm->used[t / rows]))
+			least = MIN(least, shm_get(&shm->thread[t].generation));
+	return least == UINT64_MAX ? 0 : least;
+}
+
+static uint64_t bury_slot(struct shm *shm, uint32_t thread, uint32_t slot)
+{
+	struct shm_counts *n = shm_counts(shm, thread, slot);
+	uint64_t inside = shm_get(&n->inflight);
+
+	if (inside)
+		shm_add(&n->failed_lost, inside);
+#define X(name, what) atomic_store(&n->name, 0);
+	GAUGE_TABLE(X)
+#undef X
+	return inside;
+}
+
+uint64_t shm_bury(struct shm *shm, uint32_t bank)
+{
+	uint32_t rows = shm->threads / SHM_BANKS;
+	uint64_t lost = 0;
+
+	for (uint32_t t = bank * rows; t < (bank + 1) * rows; t++) {
+		atomic_store(&shm->thread[t].clients, 0);
+		atomic_store(&shm->thread[t].generation, 0);
+		for (uint32_t s = 0; s < SHM_SLOTS; s++)
+			if (shm_get(&shm->slot[s].id))
+				lost += bury_slot(shm, t, s);
+	}
+	atomic_store(&shm->used[bank], 0);
+	return lost;
+}
+
 uint32_t shm_bucket(uint64_t us)
 {
 	uint32_t octave, quarter;

@@ -5,7 +5,11 @@
  * either, and what was inside a router that died is known.
  *
  * Each router thread has its own row of counters for each slot, so counting is a
- * plain add to memory that no other thread writes; readers sum the rows.
+ * plain add to memory that no other thread writes; readers sum the rows. There are
+ * two banks of rows, so that a router and the one that takes its place each count in
+ * their own for as long as both are there: bank b has the rows from b * N on, for N
+ * threads, and passes to the next router when its process has ended. States of targets
+ * are written by the router of one bank only, the speaker; the keeper says which.
  * Fields are C11 atomics used with relaxed order: each number is right, two
  * numbers read together may be an instant apart.
  *
@@ -20,8 +24,9 @@
 #include "base/util.h"
 
 #define SHM_MAGIC 0x55505354u /* "UPST" */
-#define SHM_VERSION 2
-#define SHM_THREADS 64
+#define SHM_VERSION 3
+#define SHM_THREADS 64 /* rows of both banks */
+#define SHM_BANKS 2
 #define SHM_SLOTS 40000 /* apps and targets together */
 
 /* Counters of a slot. X(name, what it counts). Slots of apps and of targets have the same ones;
@@ -100,7 +105,7 @@ enum target_state {
 #undef X
 };
 
-/* Per-slot words that are a state, not a count; written by router thread 0 (targets). */
+/* Per-slot words that are a state, not a count; written by the speaker's main thread (targets). */
 struct shm_slot {
 	_Atomic uint64_t id;	   /* of the target or app that has the slot; 0: free (controller) */
 	_Atomic uint32_t state;	   /* enum target_state */
@@ -160,7 +165,8 @@ struct shm_controller {
 
 struct shm {
 	uint32_t magic, version, threads, slots;
-	_Atomic uint64_t router_pid;
+	_Atomic uint32_t used[SHM_BANKS]; /* a router has the bank; kept by who starts routers */
+	_Atomic uint32_t speaker; /* the bank whose router tells the states of targets; likewise */
 	_Atomic uint64_t world; /* chosen by the first controller: tells a later one, by its own record,
 				   whether the keeper is still the same */
 	struct shm_controller controller;
@@ -214,6 +220,11 @@ void shm_sum_minus(struct shm_sum *a, const struct shm_sum *b);
 /* The same, added up. */
 void shm_sum_plus(struct shm_sum *a, const struct shm_sum *b);
 void shm_zero_slot(struct shm *shm, uint32_t slot);
+/* The newest table that all threads of all routers use; 0 when there is no router. */
+uint64_t shm_applied(const struct shm *shm);
+/* The router that had this bank is no more: what was inside it is counted as lost and returned, and
+ * its gauges begin at nothing. */
+uint64_t shm_bury(struct shm *shm, uint32_t bank);
 
 uint32_t shm_bucket(uint64_t us);     /* the bucket of a latency */
 uint64_t shm_bucket_us(uint32_t i);   /* its upper end */

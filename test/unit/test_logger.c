@@ -11,6 +11,7 @@
 #include "logger/logger.h"
 #include "logger/logger_priv.h"
 #include "wire/ring.h"
+#include "wire/shm.h"
 
 #define WALL 1795310355123ull /* 2026-11-22T01:19:15.123Z */
 #define WHEN "2026-11-22T01:19:15.123Z "
@@ -392,7 +393,7 @@ static void wait_for(const char *file, const char *text)
 
 static void the_logger_writes_lines_partial_lines_and_what_is_left_at_the_end(void **unused UNUSED)
 {
-	int ring = ring_create(1), bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int ring = ring_create(SHM_BANKS), bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pid_t pid = start_logger(ring, bell);
 	int one = open_stream("book", "book@1/1"), two = open_stream("book", "book@1/2");
 	int odd = open_stream("access", "access@1/1"), evil = open_stream("..x/y", "evil");
@@ -415,8 +416,8 @@ static void the_logger_writes_lines_partial_lines_and_what_is_left_at_the_end(vo
 
 static void the_bell_wakes_the_logger_and_records_reach_the_access_log(void **unused UNUSED)
 {
-	int ring_fd = ring_create(1), bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	struct ring *ring = ring_map(ring_fd, 1);
+	int ring_fd = ring_create(SHM_BANKS), bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct ring *ring = ring_map(ring_fd, SHM_BANKS);
 	pid_t pid = start_logger(ring_fd, bell);
 	uint32_t len = make_record("/one", 4);
 

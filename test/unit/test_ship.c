@@ -185,6 +185,8 @@ static int setup(void **state UNUSED)
 	fd = shm_create(2);
 	shm = shm_map(fd);
 	close(fd);
+	if (shm)
+		atomic_store(&shm->used[0], 1); /* there is a router */
 	order_count = 0;
 	last_end[0] = '\0';
 	if (!shm)

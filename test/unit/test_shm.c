@@ -39,6 +39,38 @@ static void numbers_of_all_threads_are_summed_and_outlive_a_mapping(void **state
 	close(fd);
 }
 
+static void two_routers_count_side_by_side_and_one_is_buried_alone(void **state UNUSED)
+{
+	int fd = shm_create(2 * SHM_BANKS);
+	struct shm *a = shm_map(fd);
+	struct shm_sum sum;
+
+	a->slot[7].id = 1;
+	assert_int_equal(shm_applied(a), 0); /* nobody is there who could have taken it */
+	a->used[0] = 1;
+	atomic_store(&a->thread[0].generation, 5);
+	atomic_store(&a->thread[1].generation, 6);
+	assert_int_equal(shm_applied(a), 5);
+	a->used[1] = 1;
+	assert_int_equal(shm_applied(a), 0);
+	atomic_store(&a->thread[2].generation, 6);
+	atomic_store(&a->thread[3].generation, 6);
+	assert_int_equal(shm_applied(a), 5);
+	shm_counts(a, 1, 7)->inflight = 3;
+	shm_counts(a, 1, 7)->requests = 10;
+	shm_counts(a, 2, 7)->inflight = 4;
+	assert_int_equal(shm_bury(a, 0), 3);
+	assert_int_equal(shm_applied(a), 6);
+	shm_sum_slot(a, 7, &sum);
+	assert_int_equal(sum.inflight, 4);
+	assert_int_equal(sum.failed_lost, 3);
+	assert_int_equal(sum.requests, 10);
+	assert_int_equal(shm_bury(a, 1), 4);
+	assert_int_equal(shm_applied(a), 0);
+	shm_unmap(a);
+	close(fd);
+}
+
 static void memory_of_another_shape_is_refused(void **state UNUSED)
 {
 	int small = memfd_create("x", MFD_CLOEXEC), wrong = memfd_create("x", MFD_CLOEXEC);
@@ -288,6 +320,7 @@ int main(void)
 #define RING_TEST(f) cmocka_unit_test_setup_teardown(f, make_ring, drop_ring)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(numbers_of_all_threads_are_summed_and_outlive_a_mapping),
+	    cmocka_unit_test(two_routers_count_side_by_side_and_one_is_buried_alone),
 	    cmocka_unit_test(memory_of_another_shape_is_refused),
 	    cmocka_unit_test(a_latency_falls_into_a_bucket_whose_end_is_above_it),
 	    cmocka_unit_test(a_quantile_is_the_end_of_the_bucket_that_it_falls_in),

@@ -423,8 +423,10 @@ static void send_table(void)
 
 static void start_router(void)
 {
-	struct msg_shared shared = {host.threads, host.user ? host.user : (uint32_t)-1,
-				     host.user ? host.user : (uint32_t)-1, (uint32_t)getpid()};
+	struct msg_shared shared = {.threads = host.threads,
+				    .router_uid = host.user ? host.user : (uint32_t)-1,
+				    .router_gid = host.user ? host.user : (uint32_t)-1,
+				    .keeper_pid = (uint32_t)getpid()};
 	struct msg_listener told = {.id = 1, .kind = LISTEN_USERS}, tls = {.id = 2, .kind = LISTEN_USERS};
 	int fds[] = {host.shm_fd, host.bell, host.log_bell, host.ring_fd}, pair[2];
 	pid_t pid;
@@ -510,7 +512,7 @@ static void print_numbers(void)
 	{                                                                                          \
 		uint64_t sum = 0;                                                                  \
                                                                                                    \
-		for (uint32_t t = 0; t < host.threads; t++)                                        \
+		for (uint32_t t = 0; t < SHM_THREADS; t++)                                         \
 			sum += shm_get(&host.shm->thread[t].n);                                    \
 		printf(", \"" #n "\": %llu", (unsigned long long)sum);                             \
 	}
@@ -527,7 +529,7 @@ static void print_log(void)
 	const char *comma = "";
 
 	printf("[");
-	for (uint32_t t = 0; t < host.threads; t++) {
+	for (uint32_t t = 0; t < host.threads * SHM_BANKS; t++) {
 		const char *p;
 		uint32_t len;
 
@@ -579,6 +581,7 @@ static void on_input(struct loop_io *io, uint32_t events)
 		while (host.child.pid)
 			loop_turn(&host.loop, -1);
 		msg_channel_close(&host.ch);
+		shm_bury(host.shm, 0);
 		start_router();
 		printf("%d\n", host.child.pid);
 	}
@@ -618,8 +621,8 @@ int main(int argc, char **argv)
 	host.log_bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	host.table_fd = make_table();
 	host.certs_fd = make_certs();
-	host.ring_fd = ring_create(host.threads);
-	host.rings = ring_map(host.ring_fd, host.threads);
+	host.ring_fd = ring_create(host.threads * SHM_BANKS);
+	host.rings = ring_map(host.ring_fd, host.threads * SHM_BANKS);
 	ensure(host.rings);
 	start_router();
 	host.input.on_ready = on_input;
