@@ -10,11 +10,15 @@
 
 #include <netinet/tcp.h>
 
+#define ACCEPTS_LAST 65536 /* the longest queue that there can be */
+
 static void pause_accepting(struct listener *l)
 {
 	struct thread *t = l->t;
 
 	shm_add(&t->n->accept_failed, 1);
+	if (t->leaving)
+		return;
 	loop_io_del(&t->loop, &l->io);
 	loop_timer_set(&t->loop, &l->pause, t->loop.now_ms + ACCEPT_PAUSE_MS);
 }
@@ -24,7 +28,7 @@ void listener_obey(struct listener *l)
 	struct loop *loop = &l->t->loop;
 
 	l->conf = l->t->table ? table_listener(l->t->table, l->id) : NULL;
-	if (!l->conf || (l->conf->tls && !l->t->tls)) { /* or not yet: there is no certificate */
+	if (!l->conf || (l->conf->tls && !l->t->tls) || l->t->leaving) { /* or not yet: there is no certificate */
 		loop_io_del(loop, &l->io);
 		loop_timer_stop(loop, &l->pause);
 	} else if (l->io.fd < 0 && !l->pause.armed &&
@@ -54,27 +58,30 @@ static void take_in(struct listener *l, int fd, const struct sockaddr_storage *p
 	client_open(l, fd, peer);
 }
 
+/* False: no more are to be had. */
+static bool accept_one(struct listener *l)
+{
+	struct sockaddr_storage peer = {0};
+	socklen_t len = sizeof(peer);
+	int fd = accept4(l->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd >= 0) {
+		take_in(l, fd, &peer);
+		return true;
+	}
+	if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+		pause_accepting(l);
+	/* Anything else concerns the one connection that went away meanwhile. */
+	return errno == EINTR || errno == ECONNABORTED;
+}
+
 static void on_listener(struct loop_io *io, uint32_t events)
 {
 	struct listener *l = container_of(io, struct listener, io);
 
 	(void)events;
-	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-		struct sockaddr_storage peer = {0};
-		socklen_t len = sizeof(peer);
-		int fd = accept4(l->fd, (struct sockaddr *)&peer, &len,
-				 SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (fd >= 0) {
-			take_in(l, fd, &peer);
-			continue;
-		}
-		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-			pause_accepting(l);
-		/* Anything else concerns the one connection that went away meanwhile. */
-		if (errno != EINTR && errno != ECONNABORTED)
-			return;
-	}
+	for (int i = 0; i < ACCEPTS_PER_TURN && accept_one(l); i++)
+		;
 }
 
 void listener_add(struct thread *t, uint64_t id, int fd)
@@ -95,6 +102,20 @@ void listener_add(struct thread *t, uint64_t id, int fd)
 	l->pause.on_time = on_pause_over;
 	list_add_tail(&t->listeners, &l->in_thread);
 	listener_obey(l);
+}
+
+void listener_leave(struct thread *t)
+{
+	struct listener *l;
+
+	LIST_EACH(l, &t->listeners, in_thread) {
+		loop_timer_stop(&t->loop, &l->pause);
+		loop_io_del(&t->loop, &l->io);
+		/* The kernel may have told this thread alone of a connection that waits: others would
+		 * hear of it with the next one. */
+		for (int i = 0; l->conf && i < ACCEPTS_LAST && accept_one(l); i++)
+			;
+	}
 }
 
 void listener_remove(struct thread *t, uint64_t id)

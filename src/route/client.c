@@ -115,6 +115,8 @@ void client_run(struct client *c)
 	case CLIENT_HEAD:
 		client_process(c);
 		return;
+	case CLIENT_OFFERED: /* not watched */
+		return;
 	}
 }
 
@@ -149,7 +151,7 @@ void client_init(struct client *c, struct thread *t, void (*on_ready)(struct loo
 	conn_init(&c->conn, t, on_ready);
 	c->x = NULL;
 	c->h2 = NULL;
-	c->in_again = (struct list){0};
+	c->in_again = c->in_thread = (struct list){0};
 	c->scanned = 0;
 	c->lingered = 0;
 	c->state = CLIENT_IDLE;
@@ -183,40 +185,63 @@ bool client_begin(struct client *c)
 	return true;
 }
 
+void client_expects_proxy(struct client *c)
+{
+	struct thread *t = c->conn.t;
+
+	c->state = CLIENT_PROXY;
+	loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.header_ms);
+}
+
+struct client *client_adopt(struct thread *t, int fd, const uint8_t addr[16], uint16_t port,
+			    enum client_from from)
+{
+	struct client *c = pool_get(t, &t->clients);
+	bool admitted;
+
+	if (!c) {
+		close(fd);
+		return NULL;
+	}
+	client_init(c, t, on_client);
+	c->timer.on_time = on_client_time;
+	client_is_from(c, addr, port);
+	admitted = from == FROM_PROXY || policy_connects(c) || from == FROM_ROUTER;
+	if (!admitted || conn_watch(&c->conn, fd, false) < 0) {
+		policy_disconnects(c);
+		close(fd);
+		if (!pool_put(&t->clients, c)) {
+			loop_timer_fini(&t->loop, &c->timer);
+			free(c);
+		}
+		return NULL;
+	}
+	list_add_tail(&t->everyone, &c->in_thread);
+	shm_add(&t->n->clients, 1);
+	atomic_fetch_add(&t->r->clients, 1);
+	c->https = false;
+	return c;
+}
+
 void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer)
 {
 	struct thread *t = l->t;
-	struct client *c = pool_get(t, &t->clients);
+	struct client *c;
 	uint8_t addr[16];
 	uint16_t port;
 	bool proxied;
 
-	if (!c) {
-		close(fd);
-		return;
-	}
-	client_init(c, t, on_client);
-	c->timer.on_time = on_client_time;
 	client_addr(peer, addr, &port);
-	client_is_from(c, addr, port);
-	proxied = l->conf->app == UINT32_MAX && l->conf->net_count &&
-		  table_proxied(t->table, l->conf, c->addr); /* its client is not known yet */
-	if ((!proxied && !policy_connects(c)) || conn_watch(&c->conn, fd, false) < 0) {
-		policy_disconnects(c);
-		close(fd);
-		if (!pool_put(&t->clients, c))
-			free(c);
+	proxied = l->conf->app == UINT32_MAX && l->conf->net_count && table_proxied(t->table, l->conf, addr);
+	c = client_adopt(t, fd, addr, port, proxied ? FROM_PROXY : FROM_LISTENER);
+	if (!c)
 		return;
-	}
-	shm_add(&t->n->clients, 1);
-	atomic_fetch_add(&t->r->clients, 1);
 	c->https = l->conf->tls;
 	if (l->conf->app != UINT32_MAX) {
 		client_begin(c);
 		tcp_begin(c, t->apps[l->conf->app]);
 	} else if (proxied) {
-		c->state = CLIENT_PROXY;
-		loop_timer_set(&t->loop, &c->timer, t->loop.now_ms + t->table->limits.header_ms);
+		client_expects_proxy(c);
 	} else {
 		client_begin(c);
 	}
@@ -232,6 +257,7 @@ static void end(struct client *c, bool reset)
 		return;
 	}
 	list_del(&c->in_again);
+	list_del(&c->in_thread);
 	if (reset)
 		conn_reset(&c->conn);
 	else
@@ -296,7 +322,7 @@ void client_next(struct client *c, enum client_after after)
 	if (c->conn.in && !c->conn.in->len)
 		buffer_put(t, &c->conn.in);
 	/* Not at once: a client that pipelines must not keep the others waiting. */
-	if (c->conn.in || c->conn.readable)
+	if (c->conn.in || c->conn.readable || t->leaving)
 		client_again(c);
 }
 
@@ -407,6 +433,8 @@ void client_process(struct client *c)
 {
 	int n;
 
+	if (c->conn.t->leaving && leave_offer(c))
+		return;
 	for (;;) {
 		if (c->conn.in && c->conn.in->len && take_head(c))
 			return;

@@ -82,11 +82,11 @@ static void note_traits(struct exchange *x, const struct http1_head *h)
 	x->length = h->length;
 }
 
-static struct app *find_app(struct thread *t, const struct http1_head *h)
+struct app *exchange_app(struct thread *t, struct http1_slice host, struct http1_slice path)
 {
-	struct http1_slice path = h->is_options_star ? (struct http1_slice){"/", 1} : h->path;
-	int n = http1_host_name(h->host, t->host);
-	int32_t i = n < 0 ? -1 : table_find(t->table, t->host, (size_t)n, path.p, path.len);
+	bool star = path.len == 1 && *path.p == '*'; /* OPTIONS * */
+	int n = http1_host_name(host, t->host);
+	int32_t i = n < 0 ? -1 : table_find(t->table, t->host, (size_t)n, star ? "/" : path.p, path.len);
 
 	return i < 0 ? NULL : t->apps[i];
 }
@@ -133,7 +133,7 @@ void exchange_begin(struct client *c)
 	if (!x)
 		return;
 	note_traits(x, h);
-	app = h->is_connect ? NULL : find_app(t, h);
+	app = h->is_connect ? NULL : exchange_app(t, h->host, h->path);
 	policy = app ? policy_of(app) : NULL;
 	if (policy)
 		policy_request(x, policy, &t->head);
@@ -275,11 +275,16 @@ void exchange_cut_target(struct target *g)
 			exchange_broke(x, ECONNABORTED);
 			continue;
 		}
-		shm_add(&x->app->n->failed_cut, 1);
-		shm_add(&g->n->failed_cut, 1);
-		x->end = ACCESS_CUT;
-		exchange_finish(x, exchange_after_cut(x));
+		exchange_cut(x);
 	}
+}
+
+void exchange_cut(struct exchange *x)
+{
+	shm_add(&x->app->n->failed_cut, 1);
+	shm_add(&x->target->n->failed_cut, 1);
+	x->end = ACCESS_CUT;
+	exchange_finish(x, exchange_after_cut(x));
 }
 
 /* A client that cannot tell from the framing that its answer is cut must get an error. */
@@ -291,14 +296,10 @@ enum client_after exchange_after_cut(const struct exchange *x)
 	return by_close || x->tcp ? AFTER_RESET : AFTER_CLOSE;
 }
 
-void exchange_finish(struct exchange *x, enum client_after after)
+static void put_back(struct exchange *x)
 {
 	struct thread *t = x->t;
-	struct client *c = x->client;
-	struct app *app = x->app;
 
-	exchange_let_go(x, false);
-	count_end(x);
 	loop_timer_stop(&t->loop, &x->timer);
 	buffer_put(t, &x->req);
 	buffer_put(t, &x->ans);
@@ -306,6 +307,26 @@ void exchange_finish(struct exchange *x, enum client_after after)
 		loop_timer_fini(&t->loop, &x->timer);
 		free(x);
 	}
+}
+
+void exchange_handed(struct exchange *x)
+{
+	struct app *app = x->app;
+
+	ensure(!x->waiting && !x->target);
+	x->client->x = NULL;
+	put_back(x);
+	app_unref(app);
+}
+
+void exchange_finish(struct exchange *x, enum client_after after)
+{
+	struct client *c = x->client;
+	struct app *app = x->app;
+
+	exchange_let_go(x, false);
+	count_end(x);
+	put_back(x);
 	client_next(c, after);
 	if (!app)
 		return;
@@ -435,10 +456,7 @@ static void on_exchange_time(struct loop_timer *timer)
 			answer_own(x, 408, "the body of the request did not arrive in time", true);
 		return;
 	case X_REPLY:
-		shm_add(&x->app->n->failed_cut, 1);
-		shm_add(&x->target->n->failed_cut, 1);
-		x->end = ACCESS_CUT;
-		exchange_finish(x, exchange_after_cut(x));
+		exchange_cut(x);
 		return;
 	case X_TUNNEL:
 	case X_OWN:

@@ -22,7 +22,7 @@ void exchange_answered_by(struct exchange *x)
 	hold_answered(&x->app->hold);
 }
 
-void tunnel_start(struct exchange *x)
+void tunnel_start(struct exchange *x, bool websocket)
 {
 	struct upstream *u = x->up;
 
@@ -38,6 +38,8 @@ void tunnel_start(struct exchange *x)
 	shm_add(&x->app->n->tunnels, 1);
 	shm_add(&x->target->n->tunnels, 1);
 	stream_start(&x->reply, &u->conn, &x->client->conn, HTTP1_TUNNEL, 0, false);
+	if (websocket)
+		boundary_start(&x->reply.watch, BOUNDARY_FRAMES);
 	stream_start(&x->ask, &x->client->conn, &u->conn, HTTP1_TUNNEL, 0, false);
 	tunnel_run(x);
 }
@@ -63,6 +65,15 @@ static void join_reply(struct exchange *x)
 	out_set_head(o, ans->data, ans->len);
 }
 
+static bool is_events(const struct http1_head *h)
+{
+	static const char type[] = "text/event-stream";
+	struct http1_slice s = http1_get(h, HTTP1_CONTENT_TYPE);
+
+	s.len = MIN(s.len, (uint32_t)sizeof(type) - 1);
+	return http1_is(s, type);
+}
+
 static void start_reply(struct exchange *x, struct http1_head *h)
 {
 	const struct table_policy *policy = policy_of(x->app);
@@ -73,7 +84,7 @@ static void start_reply(struct exchange *x, struct http1_head *h)
 					   h->framing == HTTP1_BODY_CLOSE);
 
 	/* Answered before the request was there: whether the rest comes is not known. */
-	if (unbounded || !x->ask.over)
+	if (unbounded || !x->ask.over || (x->t->leaving && leave_closes(x->client)))
 		x->keep = false;
 	if (policy)
 		policy_answer(x, policy, h);
@@ -89,12 +100,14 @@ static void start_reply(struct exchange *x, struct http1_head *h)
 	out_set_head(&x->reply.out, x->ans->data, x->ans->len);
 	exchange_answered_by(x);
 	if (h->framing == HTTP1_TUNNEL) {
-		tunnel_start(x);
+		tunnel_start(x, http1_has_token(http1_get(h, HTTP1_UPGRADE), "websocket"));
 		return;
 	}
 	x->state = X_REPLY;
 	stream_start(&x->reply, &u->conn, &x->client->conn, h->framing, h->length, chunked);
 	x->reply.pass_trailer = x->te_trailers;
+	if ((h->framing == HTTP1_BODY_CHUNKED || h->framing == HTTP1_BODY_CLOSE) && is_events(h))
+		boundary_start(&x->reply.watch, BOUNDARY_EVENTS);
 	exchange_timer(x, x->app->conf.body_ms);
 	join_reply(x);
 	reply_run(x);
@@ -250,6 +263,8 @@ void reply_run(struct exchange *x)
 		exchange_finish(x, exchange_after_cut(x));
 		return;
 	}
+	if (x->leave_due && leave_stream(x))
+		return;
 	/* Time is given for what passes, not for events: who does not read can always send a byte. */
 	if (x->reply.sent != replied || (r == STREAM_WAIT_FROM && x->ask.sent != asked))
 		exchange_timer(x, x->app->conf.body_ms);
@@ -274,9 +289,14 @@ static enum stream_result tunnel_pump(struct exchange *x, struct stream *s)
 
 void tunnel_run(struct exchange *x)
 {
-	enum stream_result back = tunnel_pump(x, &x->reply);
-	enum stream_result forth = back > STREAM_OVER ? STREAM_WAIT_FROM : tunnel_pump(x, &x->ask);
+	enum stream_result back, forth;
 
+	if (x->leave_ending) {
+		leave_tunnel_run(x);
+		return;
+	}
+	back = tunnel_pump(x, &x->reply);
+	forth = back > STREAM_OVER ? STREAM_WAIT_FROM : tunnel_pump(x, &x->ask);
 	if (x->tcp && (back > STREAM_OVER || forth > STREAM_OVER)) {
 		tcp_broke(x, back == STREAM_FROM_BROKE || forth == STREAM_TO_BROKE);
 		return;
@@ -286,5 +306,7 @@ void tunnel_run(struct exchange *x)
 		exchange_finish(x, AFTER_CLOSE);
 		return;
 	}
+	if (x->leave_due && leave_stream(x))
+		return;
 	exchange_timer(x, x->app->conf.tunnel_ms);
 }

@@ -34,6 +34,7 @@
 #include "core/tally.h"
 #include "loop/loop.h"
 #include "wire/access.h"
+#include "wire/boundary.h"
 #include "wire/http1.h"
 #include "wire/msg.h"
 #include "wire/password.h"
@@ -162,6 +163,7 @@ struct stream {
 	uint32_t used; /* input bytes that the piece in hand came from */
 	bool in_trailer;
 	struct http1_chunked chunked;
+	struct boundary watch; /* where it may be ended, if it goes on for ever */
 	int wrong; /* enum stream_result, once the framing was found to be wrong; else 0 */
 	struct out out;
 	char size_line[20];
@@ -296,7 +298,14 @@ int upstream_error(struct upstream *u);
 /* --- clients (client.c, accept.c) --- */
 
 enum client_state {
-	CLIENT_PROXY, CLIENT_GREET, CLIENT_IDLE, CLIENT_HEAD, CLIENT_BUSY, CLIENT_LINGER, CLIENT_H2
+	CLIENT_PROXY,
+	CLIENT_GREET,
+	CLIENT_IDLE,
+	CLIENT_HEAD,
+	CLIENT_BUSY,
+	CLIENT_LINGER,
+	CLIENT_H2,
+	CLIENT_OFFERED, /* to the next router, which has not acknowledged it yet */
 };
 
 struct client {
@@ -304,7 +313,7 @@ struct client {
 	struct exchange *x;
 	struct h2 *h2; /* CLIENT_H2 */
 	struct loop_timer timer;
-	struct list in_again;
+	struct list in_again, in_thread;
 	size_t scanned;
 	uint64_t first_us; /* first byte of the request at hand */
 	uint32_t lingered;
@@ -316,6 +325,7 @@ struct client {
 	uint8_t addr[16];
 	char ip[INET6_ADDRSTRLEN];
 	uint16_t port;
+	uint8_t before; /* CLIENT_OFFERED: the state that it was in */
 };
 
 struct listener {
@@ -329,9 +339,18 @@ struct listener {
 };
 
 void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer);
+enum client_from {
+	FROM_LISTENER,
+	FROM_PROXY,  /* who its client is, is not known yet: not counted as anyone's */
+	FROM_ROUTER, /* it was let in already */
+};
+/* NULL: no memory, or there are too many of its address; fd is closed. addr: IPv4 as ::ffff:a.b.c.d. */
+struct client *client_adopt(struct thread *t, int fd, const uint8_t addr[16], uint16_t port,
+			    enum client_from from);
 /* It is known who it is: requests may come, after a handshake. False: it is gone, for want of memory. */
 bool client_begin(struct client *c);
 void client_run(struct client *c); /* something may have become possible */
+void client_expects_proxy(struct client *c);
 void client_is_from(struct client *c, const uint8_t addr[16], uint16_t port);
 /* IPv4 as ::ffff:a.b.c.d; of another family: zeros. */
 void client_addr(const struct sockaddr_storage *from, uint8_t ret[16], uint16_t *ret_port);
@@ -353,6 +372,7 @@ void client_again(struct client *c);
 void listener_add(struct thread *t, uint64_t id, int fd);
 void listener_remove(struct thread *t, uint64_t id);
 void listener_obey(struct listener *l); /* there is a new table */
+void listener_leave(struct thread *t); /* takes what has come, and no more */
 
 /* --- the PROXY protocol (proxied.c) --- */
 
@@ -405,6 +425,8 @@ struct exchange {
 	struct slice16 method, host, path, id, agent, trace;
 	/* how it goes */
 	bool waited, upgraded, answer_begun, ask_failed, cut, waiting;
+	bool leave_due, leave_ending; /* of a stream in a router that leaves; see leave.c */
+	uint32_t leave_after_ms;
 	int ask_error;
 	bool up_reusable, fresh;
 	uint8_t tries, died_under, interim, tried_count;
@@ -430,7 +452,11 @@ void exchange_client_left(struct exchange *x);
 void exchange_let_go(struct exchange *x, bool keep_up); /* of target and connection */
 void exchange_finish(struct exchange *x, enum client_after after);
 enum client_after exchange_after_cut(const struct exchange *x);
+void exchange_cut(struct exchange *x); /* its answer has begun: it ends, and is counted as cut */
 void exchange_cut_target(struct target *g); /* all that is inside */
+/* Another router has it, and counts it as inside: it ends here without having ended. */
+void exchange_handed(struct exchange *x);
+struct app *exchange_app(struct thread *t, struct http1_slice host, struct http1_slice path);
 struct exchange *exchange_new(struct client *c);
 /* Gives x the connection that it needs. False: nobody can take it now. */
 bool exchange_try(struct exchange *x);
@@ -457,8 +483,18 @@ void tcp_broke(struct exchange *x, bool target);
 void reply_head(struct exchange *x); /* reads it; then goes on */
 void reply_run(struct exchange *x);
 void exchange_answered_by(struct exchange *x); /* its target, as it is now */
-void tunnel_start(struct exchange *x);
+void tunnel_start(struct exchange *x, bool websocket);
 void tunnel_run(struct exchange *x);
+
+/* leave.c: another router takes this one's place */
+void leave_begin(struct thread *t, int fd); /* hands over through fd; -1: nobody takes it */
+bool leave_offer(struct client *c);	    /* true: it is the next router's, or soon will be */
+/* While this router leaves: must the connection end after this answer? */
+bool leave_closes(const struct client *c);
+bool leave_stream(struct exchange *x); /* ends it if it can be ended now; then x is gone, or will be */
+void leave_tunnel_run(struct exchange *x);
+/* take.c: this one takes another's */
+void take_begin(struct thread *t, int fd);
 
 /* answer.c: our own. `close`: the framing is in doubt, or the rest of the request is unread. */
 void answer_own(struct exchange *x, uint16_t status, const char *why, bool close);
@@ -514,7 +550,7 @@ void tls_certs_unref(struct tls_certs *x);
 /* From now on this thread's handshakes use them (taken over). */
 void tls_thread_take(struct thread *t, struct tls_certs *x);
 
-enum command_type { COMMAND_TABLE, COMMAND_LISTEN, COMMAND_UNLISTEN, COMMAND_CERTS };
+enum command_type { COMMAND_TABLE, COMMAND_LISTEN, COMMAND_UNLISTEN, COMMAND_CERTS, COMMAND_TAKE, COMMAND_LEAVE };
 
 struct command {
 	struct command *next;
@@ -546,6 +582,8 @@ struct thread {
 	void *h2_frame;			   /* scratch of nghttp2 */
 	struct pool clients, exchanges, upstreams, h2_streams, small, large;
 	struct tls_thread *tls; /* NULL: it has had no certificate yet */
+	struct list everyone; /* struct client, those that are offered excepted */
+	struct leaving *leaving; /* NULL: this router stays */
 	struct shm_thread *n;
 	struct shm_counts nowhere; /* where what has no slot any more is counted */
 	struct ring *ring;
@@ -600,6 +638,10 @@ struct router {
 	_Atomic uint32_t clients;
 	uint64_t address_key[2];
 	struct tally_table addresses; /* their connections */
+	_Atomic uint32_t leavers; /* threads that leave */
+	bool leaving;
+	uint64_t leave_until_ms;
+	struct loop_timer leave_look;
 	_Atomic bool refused; /* some target's `refused` is set */
 };
 

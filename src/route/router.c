@@ -5,6 +5,9 @@
  *	SHARED     memory and bells. Then: rights are given up, threads start.
  *	LISTENER   to each thread (its own descriptor of the same socket)
  *	TABLE      to each thread, once there is a first one; listeners wait for it
+ *	TAKE       to the thread that it names: another router hands over to it (take.c)
+ *	LEAVE      likewise: it takes nothing new, and hands over (leave.c). When all that all of
+ *	           them had is gone: exit(0). What is left when the longest drain is over, too.
  *	(end)      exit(0)
  *
  * READY is said when every thread has taken up a table, BEAT each second while all
@@ -24,6 +27,8 @@
 #define BEAT_MS 1000
 #define STUCK_MS 3000
 #define LISTENERS_MAX 256
+#define LEAVE_LOOK_MS 20
+#define LEAVE_MARGIN_MS 15000 /* after the longest drain: answers of our own, lingering */
 
 /* Listeners as the keeper told them; ids beyond the array are refused. */
 static struct {
@@ -154,6 +159,50 @@ static void take_certs(struct router *r, struct msg *m)
 	log_info("certs.taken", "generation=%llu", (unsigned long long)body->generation);
 }
 
+static void look_empty(struct loop_timer *timer)
+{
+	struct router *r = container_of(timer, struct router, leave_look);
+	uint32_t left = atomic_load(&r->clients);
+
+	if (atomic_load(&r->leavers) == r->thread_count && !left) {
+		log_info("router.ends", "reason=\"another one has taken its place\"");
+		_exit(0);
+	}
+	if (r->loop.now_ms >= r->leave_until_ms) {
+		log_warn("router.ends", "reason=\"its time to leave is over\" clients=%u", left);
+		_exit(0);
+	}
+	loop_timer_set(&r->loop, timer, r->loop.now_ms + LEAVE_LOOK_MS);
+}
+
+static void leave(struct router *r)
+{
+	const struct table *t = r->view ? r->view->table : NULL;
+	uint32_t longest = 0;
+
+	if (r->leaving)
+		return;
+	r->leaving = true;
+	for (uint32_t i = 0; t && i < t->app_count; i++)
+		longest = MAX(longest, table_apps(t)[i].drain_ms);
+	r->leave_until_ms = r->loop.now_ms + longest + LEAVE_MARGIN_MS;
+	look_empty(&r->leave_look);
+}
+
+static void tell_thread(struct router *r, struct msg *m)
+{
+	uint32_t i = ((const struct msg_thread *)m->body)->index;
+	bool take = m->type == MSG_TAKE;
+
+	if (i >= r->thread_count || (take && (r->leaving || !m->fds_len)))
+		return;
+	if (!take)
+		leave(r);
+	thread_command(&r->threads[i],
+		       (struct command){.type = take ? COMMAND_TAKE : COMMAND_LEAVE,
+					.fd = m->fds_len ? TAKE_FD(m->fds[0]) : -1});
+}
+
 static void on_msg(struct msg_channel *ch, struct msg *m)
 {
 	struct router *r = container_of(ch, struct router, keeper);
@@ -165,7 +214,8 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 		take_shared(r, m);
 		return;
 	case MSG_LISTENER:
-		take_listener(r, m);
+		if (!r->leaving)
+			take_listener(r, m);
 		return;
 	case MSG_UNLISTENER:
 		forget_listener(r, ((const struct msg_id *)m->body)->id);
@@ -180,6 +230,10 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 		return;
 	case MSG_CERTS:
 		take_certs(r, m);
+		return;
+	case MSG_TAKE:
+	case MSG_LEAVE:
+		tell_thread(r, m);
 		return;
 	default:
 		return;
@@ -262,6 +316,7 @@ int router_main(int argc, char **argv)
 	r.main_bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	r.main_io.on_ready = on_main_bell;
 	r.beat.on_time = on_beat;
+	r.leave_look.on_time = look_empty;
 	r.keeper.on_msg = on_msg;
 	r.keeper.on_end = on_end;
 	if (r.main_bell < 0 || loop_io_add(&r.loop, &r.main_io, r.main_bell, EPOLLIN) < 0 ||

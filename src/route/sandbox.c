@@ -76,7 +76,7 @@ static const int allowed[] = {
 	SCMP_SYS(clock_gettime),  SCMP_SYS(gettimeofday),  SCMP_SYS(getrandom),
 	SCMP_SYS(getpid),	  SCMP_SYS(gettid),	   SCMP_SYS(tgkill),
 	SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),  SCMP_SYS(rt_sigreturn),
-	SCMP_SYS(restart_syscall), SCMP_SYS(exit),	   SCMP_SYS(exit_group),
+	SCMP_SYS(poll),		  SCMP_SYS(restart_syscall), SCMP_SYS(exit),	   SCMP_SYS(exit_group),
 };
 
 static void drop_calls(void)

@@ -25,6 +25,7 @@ void stream_start(struct stream *s, struct conn *from, struct conn *to,
 	s->most = s->bytes = s->sent = 0;
 	s->writes = s->used = 0;
 	s->wrong = 0;
+	s->watch.kind = BOUNDARY_NONE;
 	s->chunked = (struct http1_chunked){0};
 }
 
@@ -41,6 +42,8 @@ static void add_data(struct stream *s, const char *p, size_t len)
 	if (!len)
 		return;
 	s->bytes += len;
+	if (s->watch.kind)
+		boundary_feed(&s->watch, p, len);
 	if (s->to_chunked) {
 		int n = snprintf(s->size_line, sizeof(s->size_line), "%zx\r\n", len);
 

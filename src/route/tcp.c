@@ -40,7 +40,7 @@ void tcp_connected(struct exchange *x)
 	x->status = TCP_STATUS;
 	x->target_us = clock_us() - x->start_us - x->wait_us;
 	exchange_answered_by(x);
-	tunnel_start(x);
+	tunnel_start(x, false);
 }
 
 void tcp_refuse(struct exchange *x, uint16_t status)

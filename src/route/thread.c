@@ -50,6 +50,12 @@ static void obey(struct thread *t, const struct command *c)
 	case COMMAND_CERTS:
 		tls_thread_take(t, c->certs);
 		return;
+	case COMMAND_TAKE:
+		take_begin(t, c->fd);
+		return;
+	case COMMAND_LEAVE:
+		leave_begin(t, c->fd);
+		return;
 	}
 }
 
@@ -149,6 +155,7 @@ int thread_init(struct thread *t)
 	list_init(&t->listeners);
 	list_init(&t->h2_sessions);
 	list_init(&t->h2_flush);
+	list_init(&t->everyone);
 	t->clients.size = sizeof(struct client);
 	t->exchanges.size = sizeof(struct exchange);
 	t->upstreams.size = sizeof(struct upstream);

@@ -56,7 +56,7 @@ void upstream_keep(struct upstream *u)
 	struct target *g = u->target;
 	struct thread *t = u->conn.t;
 
-	if (g->use != USE_SERVE || g->app->conf.proxy || g->idle_count >= IDLE_MAX || u->conn.half_closed ||
+	if (g->use != USE_SERVE || t->leaving || g->app->conf.proxy || g->idle_count >= IDLE_MAX || u->conn.half_closed ||
 	    u->conn.broken || u->outdated || !is_drained(u)) {
 		upstream_close(u);
 		return;

@@ -197,6 +197,7 @@ static void app_values(const struct ship_app *a, struct table_app *v)
 		.proxy = (uint32_t)c->proxy,
 		.to_https = c->https == CONF_HTTPS_REDIRECT,
 		.hsts_s = c->hsts_s,
+		.drain_ms = c->drain_ms,
 	};
 }
 

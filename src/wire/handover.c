@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "core/table.h"
 #include "wire/http1.h"
 
 static_assert(sizeof(struct handover) % 8 == 0, "no bytes between the fixed part and the others");
@@ -36,8 +37,10 @@ static const char *wrong_request(const struct handover *h)
 		return "a request without a head";
 	if (!within(h->method, h->req_len) || !within(h->host, h->req_len) ||
 	    !within(h->path, h->req_len) || !within(h->request_id, h->req_len) ||
-	    !within(h->agent, h->req_len) || !h->path.len)
+	    !within(h->agent, h->req_len) || !within(h->trace, h->req_len) || !h->path.len)
 		return "a part of the head that lies outside of it";
+	if (h->near > NEAR_HEADER)
+		return "a way to choose a target that there is not";
 	if (h->framing > HTTP1_BODY_CHUNKED)
 		return "a body that no request has";
 	if (h->bytes > (joined ? h->req_len : 0))
@@ -63,8 +66,9 @@ static const char *wrong(const struct handover *h, size_t len, int fds_len)
 	if (h->flags & ~HANDOVER_FLAGS)
 		return "an unknown flag";
 	if (h->kind == HANDOVER_REQUEST)
-		return h->flags & HANDOVER_HEAD ? "a flag of another kind" : wrong_request(h);
-	if (h->req_len || (h->flags & ~HANDOVER_HEAD))
+		return h->flags & (HANDOVER_HEAD | HANDOVER_PROXY) ? "a flag of another kind"
+								   : wrong_request(h);
+	if (h->req_len || (h->flags & ~(HANDOVER_HEAD | HANDOVER_PROXY)))
 		return "parts of a request in another kind";
 	if (h->kind != HANDOVER_CLIENT && (h->in_len || h->flags))
 		return "bytes where none belong";

@@ -50,7 +50,9 @@ enum handover_kind {
 #define HANDOVER_KEEP 128u
 #define HANDOVER_WAITED 256u
 #define HANDOVER_BODY_JOINED 512u /* the whole body stands behind the head in req */
-#define HANDOVER_FLAGS (1024u - 1)
+#define HANDOVER_PROXY 1024u	 /* CLIENT: its PROXY header has not come yet */
+#define HANDOVER_SECURE 2048u	 /* REQUEST */
+#define HANDOVER_FLAGS (4096u - 1)
 
 struct handover_slice {
 	uint16_t at, len; /* in req */
@@ -67,11 +69,13 @@ struct handover {
 	uint64_t until_ms; /* the time limit that runs */
 	uint32_t flags, req_len, in_len;
 	uint8_t framing; /* enum http1_framing, of the request's body */
-	uint8_t tries, died_under, zero;
+	uint8_t tries, died_under, near; /* enum table_near */
 	uint64_t length;  /* of a body with a length */
 	uint64_t bytes;	  /* of body behind the head, when it is joined */
 	uint64_t wait_us, came_ms;
-	struct handover_slice method, host, path, request_id, agent;
+	uint64_t near_key;
+	struct handover_slice method, host, path, request_id, agent, trace;
+	uint16_t port, zero; /* of the client */
 	uint32_t zero2;
 };
 

@@ -62,6 +62,8 @@ const char *part_name(enum part part);
 	/* keeper -> router */                                                                     \
 	X(LISTENER, msg_listener, 1, 0, "accept on this socket")                                   \
 	X(UNLISTENER, msg_id, 0, 0, "stop accepting on the socket with this id")                   \
+	X(TAKE, msg_thread, 1, 0, "another router hands over to this thread of yours")             \
+	X(LEAVE, msg_thread, 1, 0, "take nothing new; hand over what this thread has (none: drain)") \
 	/* keeper -> logger */                                                                     \
 	X(STREAM, msg_stream, 1, 0, "drain the output of this instance until it ends")             \
 	X(LOGCONF, msg_logconf, 0, 0, "sizes of log files; also controller -> keeper")
@@ -101,6 +103,10 @@ struct msg_listening {
 	int32_t error; /* 0, or the errno of the call that failed */
 	char addr[MSG_PATH];
 	char reason[MSG_REASON]; /* for a person, with who holds the port if it can be known */
+};
+
+struct msg_thread {
+	uint32_t index; /* one message for each thread of a router */
 };
 
 struct msg_listener {

@@ -127,6 +127,8 @@ struct shm_slot {
 	X(addresses_full, "let in uncounted: too many addresses at once to count each")            \
 	X(bad_requests, "answered 400, 414, 431 before an app was known")                          \
 	X(unknown_host, "answered 404: no app has this host and path")                             \
+	X(handed_over, "client connections given to the next router")                              \
+	X(taken_over, "taken from the router before")                                              \
 	X(log_written, "access log records")                                                       \
 	X(log_left_out, "requests that were not logged because only a share is")                   \
 	X(log_dropped, "access log records for which the ring had no room")                        \

@@ -21,7 +21,7 @@ static unsigned touch(const char *p, size_t len)
 
 static void walk(const char *packet, size_t len, const struct handover *h)
 {
-	const struct handover_slice *s[] = {&h->method, &h->host, &h->path, &h->request_id, &h->agent};
+	const struct handover_slice *s[] = {&h->method, &h->host, &h->path, &h->request_id, &h->agent, &h->trace};
 	const char *req = packet + sizeof(*h);
 	volatile unsigned sum = touch(req, h->req_len + h->in_len);
 

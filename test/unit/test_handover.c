@@ -88,6 +88,8 @@ static void what_does_not_add_up_is_refused(void **state UNUSED)
 	REFUSED(packet.h.path.len = 0, 1);
 	REFUSED(packet.h.agent.at = 41, 1);
 	REFUSED(packet.h.request_id = ((struct handover_slice){39, 2}), 1);
+	REFUSED(packet.h.trace.len = 41, 1);
+	REFUSED(packet.h.near = 99, 1);
 	REFUSED(packet.h.framing = HTTP1_BODY_CLOSE, 1);
 	REFUSED(packet.h.framing = HTTP1_TUNNEL, 1);
 	REFUSED(packet.h.framing = HTTP1_BODY_LENGTH, 1); /* of no length */

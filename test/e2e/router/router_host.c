@@ -12,6 +12,10 @@
  *	log		the access log since the last time, as JSON
  *	kill		SIGKILL for the router, and a new one; answered when it is ready
  *	beats		how many BEATs came so far
+ *	replace		a second router takes the place of the first; its pid, when it has been told to
+ *	replace alone	the same, but the first is told of no heir: it drains
+ *	replace stopped	the same, but the second is stopped (SIGSTOP) before
+ *	left		how many routers there are beside the one that serves
  *
  * TABLE.txt, words separated by spaces:
  *
@@ -54,16 +58,19 @@
 
 static struct {
 	struct loop loop;
-	struct msg_channel ch;
 	struct loop_io input;
-	struct loop_child child;
+	struct router_proc {
+		struct msg_channel ch;
+		struct loop_child child;
+		bool ready;
+		uint32_t bank;
+	} routers[2], *now, *other; /* the one that serves, and the one beside it */
 	const char *path;
 	uint32_t threads, user; /* 0: do not change it */
 	uint64_t generation;
 	int shm_fd, ring_fd, bell, log_bell, listener, tls_listener, table_fd, certs_fd;
 	struct shm *shm;
 	struct ring *rings;
-	bool ready;
 	uint32_t beats;
 } host;
 
@@ -162,6 +169,7 @@ static void set_app(struct table_in_app *a, uint32_t i, char *word, char *value)
 	FIELD(a->v, proxy)
 	FIELD(a->v, to_https)
 	FIELD(a->v, hsts_s)
+	FIELD(a->v, drain_ms)
 	fprintf(stderr, "no setting of an app is called %s\n", word);
 	exit(2);
 }
@@ -286,7 +294,8 @@ static void read_line(char *line)
 		static const struct table_app usual = {
 			.hold_wait_ms = 5000, .hold_requests = 1000, .hold_bytes = 16 << 20,
 			.connect_ms = 2000, .response_ms = 30000, .body_ms = 30000, .probe_ms = 1000,
-			.probe_timeout_ms = 1000, .rise = 1, .fall = 2, .retry_unread = 1};
+			.probe_timeout_ms = 1000, .rise = 1, .fall = 2, .retry_unread = 1,
+			.drain_ms = 30000};
 
 		i = in.app_count++;
 		hosts[i][0] = "*";
@@ -389,12 +398,11 @@ static int make_certs(void)
 
 /* --- the router --- */
 
-static void start_router(void);
-
 static void on_msg(struct msg_channel *ch, struct msg *m)
 {
-	(void)ch;
-	host.ready |= m->type == MSG_READY;
+	struct router_proc *p = container_of(ch, struct router_proc, ch);
+
+	p->ready |= m->type == MSG_READY;
 	host.beats += m->type == MSG_BEAT;
 }
 
@@ -405,25 +413,30 @@ static void on_end(struct msg_channel *ch, const char *reason)
 
 static void on_exit_of_router(struct loop_child *child, int status)
 {
-	(void)child;
+	struct router_proc *p = container_of(child, struct router_proc, child);
+	bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+
 	fprintf(stderr, "router ended: %d\n", status);
-	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+	if (!killed && (p == host.now || status))
 		exit(1);
+	msg_channel_close(&p->ch);
+	shm_bury(host.shm, p->bank);
 }
 
-static void send_table(void)
+static void send_table(struct router_proc *p)
 {
 	struct msg_table body = {host.generation};
 	struct msg_certs certs = {host.generation};
 
 	if (host.certs_fd >= 0)
-		msg_send(&host.ch, MSG_CERTS, &certs, NULL, 0, &host.certs_fd, 1);
-	msg_send(&host.ch, MSG_TABLE, &body, NULL, 0, &host.table_fd, 1);
+		msg_send(&p->ch, MSG_CERTS, &certs, NULL, 0, &host.certs_fd, 1);
+	msg_send(&p->ch, MSG_TABLE, &body, NULL, 0, &host.table_fd, 1);
 }
 
-static void start_router(void)
+static void start_router(struct router_proc *p)
 {
 	struct msg_shared shared = {.threads = host.threads,
+				    .bank = p->bank,
 				    .router_uid = host.user ? host.user : (uint32_t)-1,
 				    .router_gid = host.user ? host.user : (uint32_t)-1,
 				    .keeper_pid = (uint32_t)getpid()};
@@ -444,24 +457,62 @@ static void start_router(void)
 		exit(router_main(1, argv));
 	}
 	close(pair[1]);
-	host.ready = false;
-	host.ch.on_msg = on_msg;
-	host.ch.on_end = on_end;
-	host.child.on_exit = on_exit_of_router;
-	ensure(loop_child_add(&host.loop, &host.child, pid) == 0);
-	ensure(msg_channel_open(&host.ch, &host.loop, pair[0]) == 0);
-	msg_send(&host.ch, MSG_SHARED, &shared, NULL, 0, fds, 4);
-	msg_send(&host.ch, MSG_LISTENER, &told, NULL, 0, &host.listener, 1);
-	msg_send(&host.ch, MSG_LISTENER, &tls, NULL, 0, &host.tls_listener, 1);
-	send_table();
-	while (!host.ready)
+	p->ready = false;
+	p->ch.on_msg = on_msg;
+	p->ch.on_end = on_end;
+	p->child.on_exit = on_exit_of_router;
+	host.shm->used[p->bank] = 1;
+	ensure(loop_child_add(&host.loop, &p->child, pid) == 0);
+	ensure(msg_channel_open(&p->ch, &host.loop, pair[0]) == 0);
+	msg_send(&p->ch, MSG_SHARED, &shared, NULL, 0, fds, 4);
+	msg_send(&p->ch, MSG_LISTENER, &told, NULL, 0, &host.listener, 1);
+	msg_send(&p->ch, MSG_LISTENER, &tls, NULL, 0, &host.tls_listener, 1);
+	send_table(p);
+	while (!p->ready)
 		loop_turn(&host.loop, -1);
+}
+
+/* Gives each thread of the two an end of a socket pair; with none, the old one has no heir. */
+static void hand_over(bool alone)
+{
+	for (uint32_t i = 0; i < host.threads; i++) {
+		struct msg_thread body = {i};
+		int pair[2];
+
+		if (alone) {
+			msg_send(&host.other->ch, MSG_LEAVE, &body, NULL, 0, NULL, 0);
+			continue;
+		}
+		ensure(msg_pair(pair) == 0);
+		msg_send(&host.now->ch, MSG_TAKE, &body, NULL, 0, &pair[0], 1);
+		msg_send(&host.other->ch, MSG_LEAVE, &body, NULL, 0, &pair[1], 1);
+		close(pair[0]);
+		close(pair[1]);
+	}
+}
+
+static void replace(bool alone, bool stopped)
+{
+	struct router_proc *old = host.now;
+
+	while (host.other->child.pid) /* one leaves at a time */
+		loop_turn(&host.loop, -1);
+	start_router(host.other);
+	host.now = host.other;
+	host.other = old;
+	host.shm->speaker = host.now->bank;
+	if (stopped)
+		kill(host.now->child.pid, SIGSTOP);
+	hand_over(alone);
 }
 
 static bool all_took(void)
 {
-	for (uint32_t i = 0; i < host.threads; i++)
-		if (shm_get(&host.shm->thread[i].generation) < host.generation)
+	uint32_t rows = SHM_THREADS / SHM_BANKS;
+
+	for (uint32_t i = 0; i < SHM_THREADS; i++)
+		if (host.shm->used[i / rows] && i % rows < host.threads &&
+		    shm_get(&host.shm->thread[i].generation) < host.generation)
 			return false;
 	return true;
 }
@@ -473,7 +524,8 @@ static void swap_table(void)
 		close(host.certs_fd);
 	host.table_fd = make_table();
 	host.certs_fd = make_certs();
-	send_table();
+	send_table(host.now);
+	send_table(host.other);
 	while (!all_took())
 		loop_turn(&host.loop, 1);
 }
@@ -576,14 +628,19 @@ static void on_input(struct loop_io *io, uint32_t events)
 		print_log();
 	} else if (!strcmp(line, "beats\n")) {
 		printf("%u\n", host.beats);
+	} else if (!strcmp(line, "left\n")) {
+		printf("%d\n", host.other->child.pid != 0);
+	} else if (!strncmp(line, "replace", 7)) {
+		replace(strstr(line, "alone"), strstr(line, "stopped"));
+		printf("%d\n", host.now->child.pid);
 	} else if (!strcmp(line, "kill\n")) {
-		kill(host.child.pid, SIGKILL);
-		while (host.child.pid)
+		kill(host.now->child.pid, SIGKILL);
+		while (host.now->child.pid)
 			loop_turn(&host.loop, -1);
-		msg_channel_close(&host.ch);
-		shm_bury(host.shm, 0);
-		start_router();
-		printf("%d\n", host.child.pid);
+		start_router(host.now);
+		if (host.other->child.pid)
+			hand_over(false);
+		printf("%d\n", host.now->child.pid);
 	}
 	fflush(stdout);
 }
@@ -624,10 +681,13 @@ int main(int argc, char **argv)
 	host.ring_fd = ring_create(host.threads * SHM_BANKS);
 	host.rings = ring_map(host.ring_fd, host.threads * SHM_BANKS);
 	ensure(host.rings);
-	start_router();
+	host.now = &host.routers[0];
+	host.other = &host.routers[1];
+	host.other->bank = 1;
+	start_router(host.now);
 	host.input.on_ready = on_input;
 	ensure(loop_io_add(&host.loop, &host.input, STDIN_FILENO, EPOLLIN) == 0);
-	printf("port %u pid %d tls %u\n", port, host.child.pid, tls_port);
+	printf("port %u pid %d tls %u\n", port, host.now->child.pid, tls_port);
 	fflush(stdout);
 	loop_run(&host.loop);
 }

@@ -84,6 +84,9 @@ class Conn:
             trailer.append(line)
         return body, trailer
 
+    def rest_of_chunks(self):
+        return self.chunks()[0]
+
     def body(self, fields):
         if "transfer-encoding" in fields:
             return self.chunks()[0]
@@ -248,6 +251,23 @@ class Router:
 
     def kill(self):
         self.pid = int(self.ask("kill"))
+
+    def replace(self, alone=False):
+        """Another router takes the place of this one; its pid."""
+        self.pid = int(self.ask("replace alone" if alone else "replace"))
+        return self.pid
+
+    def replace_with_stopped(self):
+        """The same, but the next one is stopped as soon as it is ready."""
+        self.pid = int(self.ask("replace stopped"))
+        return self.pid
+
+    def said(self):
+        with open(self.log_file.name) as f:
+            return f.read()
+
+    def is_left(self):
+        return self.ask("left") == "0\n"
 
     def until(self, name, field, value):
         until(lambda: self.n(name)[field] == value)

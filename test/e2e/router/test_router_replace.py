@@ -1,0 +1,481 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another router takes the place of the one that serves, and nobody notices: connections between
+requests and requests that wait go over, what is inside is answered first, streams end where nothing
+is torn."""
+import os
+import random
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from router_kit import Conn, get, ok, post, until
+
+
+def echo(c, line, fields):
+    if "transfer-encoding" in fields:
+        return ok(c.chunks()[0])
+    return ok(c.read(int(fields.get("content-length", ["0"])[0])))
+
+
+def app(t, more="", extra=""):
+    return "%s\napp a %s\ntarget a/1 %s\n" % (extra, more, t.addr)
+
+
+def failures(n):
+    return {k: v for k, v in n["a"].items() if v and (k.startswith("failed") or k == "client_left")}
+
+
+def settled(r):
+    """Numbers once nothing is inside any more."""
+    until(lambda: r.n("a")["inflight"] == 0)
+    return r.numbers()
+
+
+# --- between requests ---
+
+def test_connections_between_requests_live_through_twenty_routers(serve):
+    r, t = serve(echo)
+    conns = [r.connect() for _ in range(60)]
+    for c in conns[:50]:
+        assert c.send(get()).answer()[0] == 200
+    pids = {r.pid}
+    for n in range(20):
+        pids.add(r.replace())
+        until(r.is_left)
+        for c in conns:
+            assert c.send(post("%d" % n)).answer()[2] == b"%d" % n
+    assert len(pids) == 21
+    n = settled(r)
+    assert n["handed_over"] == n["taken_over"] == 20 * 60
+    assert n["clients"] == 60 and n["accepted"] == 60
+    assert n["a"]["requests"] == n["a"]["answered_2xx"] == 50 + 20 * 60
+    assert failures(n) == {}
+
+
+def test_part_of_a_head_goes_over(serve):
+    r, t = serve(echo)
+    c, d = r.connect(), r.connect()
+    c.send("POST /x HTTP/1.1\r\nHost: any\r\nContent-Le")
+    d.send("GET /" + "y" * 9000)
+    until(lambda: r.n("clients") == 2)
+    time.sleep(0.05)  # read or not, the bytes must arrive
+    r.replace()
+    until(r.is_left)
+    assert c.send("ngth: 4\r\n\r\nbody").answer()[2] == b"body"
+    assert d.send(" HTTP/1.1\r\nHost: any\r\n\r\n").answer()[0] == 200
+    assert t.paths()[-1] == "/" + "y" * 9000
+
+
+def test_a_client_that_sends_its_head_too_slowly_is_not_given_more_time(serve):
+    r, t = serve(more="limit header_ms=700")
+    c = r.connect().send("GET / HTTP/1.1\r\n")
+    begun = time.monotonic()
+    while time.monotonic() - begun < 0.6:
+        r.replace()
+        until(r.is_left)
+    assert c.answer()[0] == 408
+
+
+def test_what_is_inside_is_answered_first_and_then_goes_over(serve):
+    go = threading.Semaphore(0)
+
+    def handler(c, line, fields):
+        go.acquire()
+        return echo(c, line, fields)
+
+    r, t = serve(handler)
+    conns = [r.connect().send(post("b%d" % i) + get()) for i in range(5)]  # one more, pipelined
+    until(lambda: len(t.seen) == 5)
+    r.replace()
+    assert not r.is_left()
+    go.release(100)
+    for i, c in enumerate(conns):
+        status, fields, body = c.answer()
+        assert (status, body, fields.get("connection")) == (200, b"b%d" % i, None)
+    for c in conns:
+        assert c.answer()[0] == 200
+    until(r.is_left)
+    for c in conns:
+        assert c.send(get()).answer()[0] == 200
+    assert failures(settled(r)) == {}
+
+
+# --- waiting ---
+
+def test_requests_that_wait_go_over_with_their_bytes(router, target):
+    t = target(echo)
+    r = router(app(t, "hold=1"))
+    big = "x" * 100000
+    waiting = [(get("/g"), b""), (post("small"), b"small"), (post(big), big.encode()),
+               ("POST /c HTTP/1.1\r\nHost: any\r\nTransfer-Encoding: chunked\r\n\r\n"
+                "4\r\nwiki\r\n5;a=b\r\npedia\r\n0\r\n\r\n", b"wikipedia"),
+               ("POST /e HTTP/1.1\r\nHost: any\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b""),
+               (post("first") + post("second"), b"first")] * 5
+    conns = [r.connect().send(out) for out, _ in waiting]
+    later = r.connect().send("POST /later HTTP/1.1\r\nHost: any\r\nContent-Length: 6\r\n\r\nabc")
+    chunked = r.connect().send("POST /n HTTP/1.1\r\nHost: any\r\nTransfer-Encoding: chunked\r\n\r\n")
+    r.until("a", "waiting", len(conns) + 2)
+    for _ in range(3):
+        r.replace()
+        until(r.is_left)
+        assert r.n("a")["waiting"] == len(conns) + 2
+    assert t.seen == []
+    later.send("def")
+    chunked.send("3\r\nabc\r\n0\r\n\r\n")
+    r.table(app(t))
+    for c, (_, body) in zip(conns, waiting):
+        status, fields, got = c.answer()
+        assert (status, got) == (200, body)
+    assert later.answer()[2] == b"abcdef" and chunked.answer()[2] == b"abc"
+    assert [c.answer()[2] for c, (out, _) in zip(conns, waiting) if "second" in out] == [b"second"] * 5
+    n = settled(r)
+    assert failures(n) == {} and n["a"]["held"] >= len(conns) + 2
+    assert n["a"]["waiting"] == n["a"]["waiting_bytes"] == 0
+    log = r.log(len(conns) + 7)
+    assert {e["path"] for e in log} == {"/g", "/", "/c", "/e", "/later", "/n"}
+    assert all(e["client"] == "127.0.0.1" and e["host"] == "any" and e["id"] for e in log)
+
+
+def test_what_cannot_go_over_waits_where_it_is(router, target):
+    t = target(echo)
+    r = router(app(t, "hold=1"))
+    c = r.connect().send("POST / HTTP/1.1\r\nHost: any\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    r.until("a", "waiting", 1)
+    r.replace()
+    assert r.n("handed_over") == 0 and not r.is_left()
+    r.table(app(t))  # the old one takes it up as well
+    c.send("0\r\n\r\n")
+    assert c.answer()[2] == b"abc"
+    until(r.is_left)
+    assert c.send(get()).answer()[0] == 200
+    assert failures(settled(r)) == {}
+
+
+def test_the_time_to_wait_goes_on(router, target):
+    t = target(echo)
+    r = router(app(t, "hold=1 hold_wait_ms=600"))
+    c = r.connect().send(get())
+    r.until("a", "waiting", 1)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 0.5:
+        r.replace()
+        until(r.is_left)
+    status, fields, body = c.answer()
+    assert status == 503
+    assert r.n("a")["failed_503_waited"] == 1
+    assert c.send(get()).answer()[0] == 503
+
+
+def test_a_client_that_leaves_frees_its_place_in_the_next_router(router, target):
+    t = target(echo)
+    r = router(app(t, "hold=1"))
+    c = r.connect().send(get())
+    r.until("a", "waiting", 1)
+    r.replace()
+    until(r.is_left)
+    c.close()
+    r.until("a", "waiting", 0)
+    assert r.n("a")["client_left"] == 1
+
+
+# --- under load ---
+
+class Load(threading.Thread):
+    """Requests one after another until told to stop; an end or a reset without an answer is a failure."""
+
+    def __init__(self, r, fresh, wait=0.0):
+        super().__init__(daemon=True)
+        self.r, self.fresh, self.wait = r, fresh, wait
+        self.done, self.failed, self.ends = 0, [], False
+        self.start()
+
+    def run(self):
+        c = None
+        while not self.ends:
+            try:
+                if self.fresh or not c:
+                    c = self.r.connect()
+                body = "%d" % self.done
+                status, fields, got = c.send(post(body) if self.done % 2 else get()).answer()
+                assert status == 200 and got == (body.encode() if self.done % 2 else b""), (status, got)
+                if self.fresh or "close" in fields.get("connection", []):
+                    c.close()
+                    c = None
+                self.done += 1
+            except (OSError, EOFError, AssertionError) as e:
+                self.failed.append(repr(e))
+                c = None
+            if self.wait:
+                time.sleep(random.random() * self.wait)
+        if c:
+            c.close()
+
+    def end(self):
+        self.ends = True
+        self.join(30)
+        assert not self.is_alive()
+        return self.failed
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_twenty_routers_under_load_and_nothing_fails(serve, tcp):
+    r, t = serve(echo, tcp=tcp)
+    load = [Load(r, False) for _ in range(4)] + [Load(r, True) for _ in range(2)] + \
+           [Load(r, False, 0.02) for _ in range(8)]
+    for _ in range(20):
+        before = [x.done for x in load]
+        r.replace()
+        until(lambda: all(x.done > b for x, b in zip(load, before)) or any(x.failed for x in load))
+        until(r.is_left)
+    assert [x.end() for x in load] == [[]] * len(load)
+    n = settled(r)
+    assert failures(n) == {}
+    done = sum(x.done for x in load)
+    assert n["a"]["requests"] == n["a"]["answered_2xx"] == done
+    assert n["handed_over"] == n["taken_over"] >= 20 * 10
+
+
+def test_tables_and_routers_change_at_once(router, target):
+    t, u = target(echo), target(echo)
+    one, two = ("app a\ntarget a/1 %s use=%s drain_ms=5000\ntarget a/2 %s use=%s drain_ms=5000\n" %
+                (t.addr, x, u.addr, y) for x, y in (("serve", "drain"), ("drain", "serve")))
+    r = router(one)
+    load = [Load(r, False) for _ in range(4)] + [Load(r, True)]
+    for i in range(10):
+        r.replace()
+        r.table(one if i % 2 else two)
+        until(r.is_left)
+    assert [x.end() for x in load] == [[]] * len(load)
+    assert failures(settled(r)) == {}
+
+
+# --- without an heir ---
+
+def test_without_an_heir_each_connection_ends_with_its_next_answer(serve):
+    r, t = serve(echo)
+    idle = [r.connect().send(get()) for _ in range(5)]
+    assert all(c.answer()[0] == 200 for c in idle)
+    r.replace(alone=True)
+    assert r.n("handed_over") == 0
+    for c in idle:
+        status, fields, body = c.send(post("x")).answer()
+        assert (status, body, fields["connection"]) == (200, b"x", ["close"])
+        assert c.closed()
+    until(r.is_left)
+    assert r.get()[0] == 200
+
+
+def test_without_an_heir_quiet_connections_are_closed_when_the_drain_is_over(serve):
+    r, t = serve(echo, "drain_ms=300")
+    c = r.connect()
+    assert c.send(get()).answer()[0] == 200
+    r.replace(alone=True)
+    assert c.closed()
+    until(r.is_left)
+
+
+def test_an_answer_that_takes_longer_than_the_drain_is_cut_and_counted(serve):
+    go = threading.Event()
+
+    def handler(c, line, fields):
+        if "slow" not in line:
+            return echo(c, line, fields)
+        if "begun" in line:
+            c.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
+        go.wait(20)
+        return ok()
+
+    r, t = serve(handler, "drain_ms=300")
+    c, d = r.connect().send(get("/slow")), r.connect().send(get("/slow/begun"))
+    assert d.read_to(b"12345")
+    until(lambda: len(t.seen) == 2)
+    r.replace()
+    assert c.answer()[0] == 503
+    assert d.closed()
+    until(r.is_left)
+    go.set()
+    assert r.n("a")["failed_cut"] == 2 and r.get()[0] == 200
+
+
+# --- streams ---
+
+SWITCH = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+ASK = get("/ws", extra="Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                       "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n")
+
+
+@pytest.mark.parametrize("drain", [400, 2000])
+def test_a_websocket_ends_with_1012_between_two_frames(serve, drain):
+    at_target = []
+    rest = threading.Event()
+
+    def handler(c, line, fields):
+        if "/ws" not in line:
+            return echo(c, line, fields)
+        c.send(SWITCH)
+        c.send(b"\x81\x05hello" + b"\x81\x7e\x01\x00" + b"a" * 100)  # a frame of 256 bytes, not all of it
+        rest.wait(20)
+        c.send(b"b" * 156)
+        at_target.append(c.read(8))
+        c.send(b"\x88\x02\x03\xf4")
+        at_target.append(c.closed())
+        return False
+
+    r, t = serve(handler, "drain_ms=%d" % drain)
+    c = r.connect().send(ASK)
+    assert c.head()[0].split()[1] == "101"
+    assert c.read(7 + 4 + 100)
+    idle = r.connect()
+    assert idle.send(get()).answer()[0] == 200
+    r.replace()
+    assert r.n("a")["tunnels"] == 1
+    assert idle.send(get()).answer()[0] == 200
+    if drain == 400:  # the frame is never finished: that is cut when the time is over
+        assert c.closed()
+        rest.set()
+        until(r.is_left)
+        assert r.n("a")["failed_cut"] == 1
+        return
+    until(lambda: not r.is_left())
+    time.sleep(1.1)  # its turn has come, but the frame is not at its end
+    rest.set()
+    assert c.read(156) == b"b" * 156
+    assert c.read(4) == b"\x88\x02\x03\xf4"
+    c.send(b"\x88\x82mask" + bytes([3 ^ ord("m"), 0xf4 ^ ord("a")]))
+    assert c.closed()
+    until(lambda: len(at_target) == 2)
+    assert at_target[0][:2] == b"\x88\x82"
+    until(r.is_left)
+    assert failures(settled(r)) == {} and r.n("a")["tunnels"] == 0
+
+
+def test_many_websockets_end_spread_over_half_the_drain(serve):
+    def handler(c, line, fields):
+        if "/ws" not in line:
+            return echo(c, line, fields)
+        c.send(SWITCH.encode() + b"\x82\x01x")
+        c.read(2)
+        return False
+
+    r, t = serve(handler, "drain_ms=2000")
+    conns = [r.connect().send(ASK) for _ in range(20)]
+    for c in conns:
+        c.head()
+        c.read(3)
+    r.replace()
+    begun, ends = time.monotonic(), []
+
+    def wait(c):
+        assert c.read(4) == b"\x88\x02\x03\xf4"
+        ends.append(time.monotonic() - begun)
+        c.send(b"\x88\x80mask")
+        assert c.closed()
+
+    threads = [threading.Thread(target=wait, args=(c,)) for c in conns]
+    for x in threads:
+        x.start()
+    for x in threads:
+        x.join(30)
+    assert len(ends) == 20 and max(ends) - min(ends) > 0.2
+    until(r.is_left)
+    assert failures(settled(r)) == {}
+
+
+def test_an_event_stream_ends_behind_an_event_and_its_connection_lives_on(serve):
+    go, gone = threading.Semaphore(0), []
+
+    def handler(c, line, fields):
+        if "/events" not in line:
+            return echo(c, line, fields)
+        c.send("HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\n"
+               "Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n9\r\ndata: hal\r\n")
+        go.acquire()
+        c.send("3\r\nf\n\n\r\n")
+        gone.append(c.closed())
+        return False
+
+    r, t = serve(handler, "drain_ms=1000")
+    c = r.connect().send(get("/events"))
+    assert c.head()[0].split()[1] == "200"
+    assert c.read_to(b"data: hal\r\n")
+    r.replace()
+    time.sleep(0.6)  # its turn has come
+    assert not r.is_left()
+    go.release()
+    assert c.rest_of_chunks() == b"f\n\n"
+    until(lambda: gone == [True])
+    until(r.is_left)
+    assert c.send(get()).answer()[0] == 200
+    assert failures(settled(r)) == {}
+
+
+# --- when one of them dies ---
+
+def test_the_new_one_is_killed_while_it_takes_over(serve):
+    r, t = serve(echo)
+    held = [r.connect() for _ in range(300)]
+    for c in held:
+        assert c.send(get()).answer()[0] == 200
+    for _ in range(5):
+        r.replace()
+        r.kill()  # another one comes, and what is left goes to it
+        until(r.is_left)
+        alive = []
+        for c in held:
+            try:
+                if c.send(get()).answer()[0] == 200:
+                    alive.append(c)
+            except (OSError, EOFError):
+                pass
+        held = alive + [r.connect() for _ in range(300 - len(alive))]
+    until(lambda: r.n("clients") == 300)
+    assert r.get()[0] == 200
+
+
+def test_a_new_one_that_hangs_gets_nothing_and_the_old_one_goes_on(serve):
+    r, t = serve(echo)
+    conns = [r.connect() for _ in range(300)]
+    for c in conns:
+        assert c.send(get()).answer()[0] == 200
+    pid = r.replace_with_stopped()
+    try:
+        # Nothing was acknowledged, so after a while the old one takes them all back, and answers.
+        until(lambda: r.said().count("leave.alone") == 2)
+        for c in conns:
+            status, fields, body = c.send(post("x")).answer()
+            assert (status, body, fields["connection"]) == (200, b"x", ["close"])
+        until(r.is_left)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert r.get()[0] == 200
+    n = settled(r)
+    assert n["clients"] == 0 and failures(n) == {}
+
+
+def test_the_old_one_is_killed_while_it_hands_over(router, target):
+    t = target(echo)
+    r = router(app(t, "hold=1"))
+    held = [r.connect().send(post("%d" % i)) for i in range(100)]
+    r.until("a", "waiting", 100)
+    old = r.pid
+    r.replace()
+    os.kill(old, signal.SIGKILL)
+    until(r.is_left)
+    r.table(app(t))
+    answered = 0
+    for i, c in enumerate(held):
+        try:
+            status, fields, body = c.answer()
+            assert (status, body) == (200, b"%d" % i)
+            answered += 1
+        except (OSError, EOFError):
+            pass
+    n = settled(r)
+    assert n["a"]["requests"] == 100
+    # The one that was on its way into the socket when the process died is in nobody's numbers.
+    assert 99 <= answered + n["a"]["failed_lost"] <= 100
+    assert len(t.seen) == len({f["x-request-id"][0] for _, f in t.seen}) == answered
+    assert r.get()[0] == 200
