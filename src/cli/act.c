@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The verbs that command something and are done: hold, resume, maintenance, drain, fence, unfence, reload.
+ * The verbs that command something and are done: hold, resume, maintenance, drain, fence, unfence, reload,
+ * restart.
  */
 #include <string.h>
 
@@ -100,6 +101,22 @@ int verb_fence(struct cli *c, struct err *e)
 int verb_unfence(struct cli *c, struct err *e)
 {
 	return use_target(c, "/serve", e);
+}
+
+int verb_restart(struct cli *c, struct err *e)
+{
+	json_t *body = cli_why(c), *answer;
+	int rc;
+
+	json_object_set_new(body, "part", json_string(c->args[0]));
+	rc = cli_post(c, "/v1/restart", body, &answer, e);
+	if (rc < 0)
+		return rc;
+	if (c->values[OPTION_JSON])
+		return cli_print_json(answer);
+	puts("another router serves; the one before hands over, and ends when it is empty");
+	json_decref(answer);
+	return 0;
 }
 
 /* The mistakes of a file that was refused, a line each. */

@@ -61,6 +61,10 @@ static void add_what(const json_t *record, struct buf *out)
 		add_change(data, out);
 	else if (*field_text(data, "target"))
 		buf_adds(out, field_text(data, "target"));
+	else if (*field_text(data, "part"))
+		buf_addf(out, "%s: %s%s%s%s", field_text(data, "part"), field_text(data, "outcome"),
+			 *field_text(data, "reason") ? " (" : "", field_text(data, "reason"),
+			 *field_text(data, "reason") ? ")" : "");
 	else if (*field_text(data, "config"))
 		buf_addf(out, "%s is now %.12s", field_text(data, "path"), field_text(data, "config"));
 	if (*field_text(data, "why"))

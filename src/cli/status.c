@@ -87,9 +87,11 @@ static void show_parts(const struct cli *c, const json_t *parts, struct buf *out
 		show_cell(&t, "%llu", (unsigned long long)field_count(p, "pid"));
 		show_cell(&t, "%llu", (unsigned long long)field_count(p, "starts"));
 		show_cell(&t, "%s", show_time(field_text(p, "since"), when));
+		/* What comes and goes tells what it does. */
 		show_cell(&t, "%s",
-			  strcmp(field_text(p, "status"), "good") == 0 ? ""
-								       : field_text(p, "reason"));
+			  strcmp(field_text(p, "status"), "good") == 0 && !strchr(field_text(p, "name"), '(')
+			      ? ""
+			      : field_text(p, "reason"));
 	}
 	show_table_end(&t, out);
 }

@@ -73,6 +73,10 @@ const struct verbs_row verbs_rows[] = {
 	 "(app.3f2a1b9c.js) is cached for ever. Names that begin with a dot are not served, but for /.well-known/. At most "
 	 "4096 connections and 512 open files at once; a file whose hash takes over a second is sent without its tag until it is "
 	 "known.", NULL},
+	{"restart", "router", 1, 1, O(WHY) | O(JSON), verb_restart, "put another router in the place of the one that serves",
+	 "Nobody notices: the new one takes the same sockets, the connections between requests and the requests that "
+	 "wait; what is inside the old one is answered first, within the 'drain' of its app. 'status' shows the old one until it is empty.",
+	 "3 when the router before has not finished yet."},
 	{"limits", "", 0, 0, O(JSON), verb_limits, "every bound in the program, its use, how often it overflowed", NULL, NULL},
 	{"password", "NAME", 1, 1, 0, verb_password, "make a user for 'auth' in the configuration",
 	 "Asks for a password on the terminal, or reads it as the first line of its input, and prints the line to put below "

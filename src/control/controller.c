@@ -149,6 +149,9 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 	case MSG_SYNCED:
 		on_synced(c);
 		break;
+	case MSG_OUTCOME:
+		tell_outcome(c->tell, m->body);
+		break;
 	case MSG_RELOAD:
 		control_reload(c, "SIGHUP", NULL, NULL);
 		break;

@@ -36,7 +36,7 @@
 
 static bool table_is_taken(const struct keeper *k)
 {
-	if (k->tables[0].fd < 0 || k->parts[PART_ROUTER].state != PART_STATE_UP)
+	if (k->tables[0].fd < 0 || k->parts[PART_ROUTER]->state != PART_STATE_UP)
 		return false;
 	return shm_applied(k->shm) == k->tables[0].generation;
 }
@@ -60,6 +60,7 @@ static void take_table(struct keeper *k, struct msg *m)
 		close(old);
 	k->tables[0] = (struct keep_table){TAKE_FD(m->fds[0]), t->generation};
 	part_send(k, PART_ROUTER, MSG_TABLE, t, k->tables[0].fd);
+	part_send(k, PART_OTHER, MSG_TABLE, t, k->tables[0].fd);
 	keep_serve_ready(k);
 }
 
@@ -73,6 +74,7 @@ static void take_certs(struct keeper *k, struct msg *m)
 		close(k->certs.fd);
 	k->certs = (struct keep_table){TAKE_FD(m->fds[0]), x->generation};
 	part_send_certs(k, PART_ROUTER);
+	part_send_certs(k, PART_OTHER);
 }
 
 void keep_order(struct part_proc *p, struct msg *m)
@@ -104,6 +106,9 @@ void keep_order(struct part_proc *p, struct msg *m)
 		k->logconf_set = true;
 		part_send(k, PART_LOGGER, MSG_LOGCONF, &k->logconf, -1);
 		break;
+	case MSG_RESTART:
+		replace_router(k);
+		break;
 	case MSG_SHUTDOWN:
 		keep_end(k, 0);
 		break;
@@ -134,7 +139,7 @@ static void tell_manager(const struct keeper *k, const char *text)
 
 void keep_serve_ready(struct keeper *k)
 {
-	if (k->ready || k->phase != KEEP_RUNS || !k->parts[PART_CONTROLLER].was_ready)
+	if (k->ready || k->phase != KEEP_RUNS || !k->parts[PART_CONTROLLER]->was_ready)
 		return;
 	if (!table_is_taken(k)) {
 		loop_timer_set(&k->loop, &k->ready_timer, k->loop.now_ms + KEEP_READY_LOOK_MS);
@@ -156,14 +161,15 @@ void keep_next_phase(struct keeper *k)
 {
 	if (k->phase == KEEP_ENDS_INSTANCES && list_empty(&k->instances)) {
 		k->phase = KEEP_ENDS_ROUTER;
-		part_stop(&k->parts[PART_ROUTER]);
+		part_stop(k->parts[PART_ROUTER]);
+		part_stop(k->parts[PART_OTHER]);
 	}
-	if (k->phase == KEEP_ENDS_ROUTER && !k->parts[PART_ROUTER].child.pid &&
-	    !k->parts[PART_CONTROLLER].child.pid) {
+	if (k->phase == KEEP_ENDS_ROUTER && !k->parts[PART_ROUTER]->child.pid &&
+	    !k->parts[PART_OTHER]->child.pid && !k->parts[PART_CONTROLLER]->child.pid) {
 		k->phase = KEEP_ENDS_LOGGER;
-		part_stop(&k->parts[PART_LOGGER]);
+		part_stop(k->parts[PART_LOGGER]);
 	}
-	if (k->phase == KEEP_ENDS_LOGGER && !k->parts[PART_LOGGER].child.pid)
+	if (k->phase == KEEP_ENDS_LOGGER && !k->parts[PART_LOGGER]->child.pid)
 		loop_stop(&k->loop);
 }
 
@@ -176,7 +182,7 @@ void keep_end(struct keeper *k, int exit_status)
 	k->phase = KEEP_ENDS_INSTANCES;
 	k->exit_status = exit_status;
 	listen_drop_all(k, true);
-	part_stop(&k->parts[PART_CONTROLLER]);
+	part_stop(k->parts[PART_CONTROLLER]);
 	instance_stop_all(k);
 	keep_next_phase(k);
 }
@@ -187,7 +193,7 @@ static void end_at_once(struct keeper *k)
 	k->exit_status = 1;
 	instance_kill_all(k);
 	for (int i = PART_KEEPER + 1; i < PART_COUNT; i++)
-		part_kill(&k->parts[i], "told twice to end");
+		part_kill(k->parts[i], "told twice to end");
 	loop_stop(&k->loop);
 }
 
@@ -198,7 +204,7 @@ static bool is_known(const struct keeper *k, pid_t pid)
 	struct instance *in;
 
 	for (int i = 0; i < PART_COUNT; i++)
-		if (k->parts[i].child.pid == pid)
+		if (k->parts[i]->child.pid == pid)
 			return true;
 	LIST_EACH (in, &k->instances, link)
 		if (in->child.pid == pid)
@@ -417,6 +423,7 @@ static void init(struct keeper *k)
 	list_init(&k->listeners);
 	list_init(&k->instances);
 	k->ready_timer.on_time = look_again;
+	k->coming_limit.on_time = replace_not_ready;
 	for (int i = 0; i < PART_COUNT; i++)
 		part_init(k, i);
 }
@@ -444,8 +451,8 @@ int keep_serve(const struct keep_options *options)
 		fini(&k);
 		return err_exit_status(e.code);
 	}
-	for (int i = PART_KEEPER + 1; i < PART_COUNT; i++)
-		part_start(&k.parts[i]);
+	for (int i = PART_KEEPER + 1; i < PART_OTHER; i++)
+		part_start(k.parts[i]);
 	loop_run(&k.loop);
 	fini(&k);
 	return k.exit_status;

@@ -4,6 +4,7 @@
  *
  *	keep.c      start, loop, signals, the controller's orders, the end in order
  *	parts.c     the router, the controller and the logger: start, watch, supervise
+ *	replace.c   another router in the place of the one that serves
  *	listen.c    listening sockets; owner.c: who has the port that we want
  *	instance.c  the states of an instance, as a table; output pipe, reports
  *	order.c     the start order of an instance, checked and copied
@@ -137,7 +138,12 @@ struct keeper {
 	struct shm *shm; /* to see whether routers have taken a table, and to bury those that ended */
 	uint32_t threads;
 	uint64_t files_soft; /* RLIMIT_NOFILE as it was: what an instance gets */
-	struct part_proc parts[PART_COUNT];
+	struct part_proc procs[PART_COUNT];
+	struct part_proc *parts[PART_COUNT]; /* who is what: routers change places */
+	bool coming; /* PART_OTHER is the next router, else the one before */
+	struct loop_timer coming_limit;
+	struct msg_outcome outcome;
+	bool outcome_due; /* no controller has been told yet */
 	struct list listeners;
 	uint32_t listener_count;
 	int *passed; /* LISTEN_FDS */
@@ -176,6 +182,15 @@ void part_tell(struct part_proc *p); /* reports it to the controller */
 bool part_send(struct keeper *k, enum part to, enum msg_type type, const void *body, int fd);
 void part_send_certs(struct keeper *k, enum part to); /* when there are any */
 const char *part_says_end(int wait_status, uint64_t ran_ms, char *text, size_t size);
+
+/* replace.c */
+void replace_router(struct keeper *k); /* by order; the outcome is told */
+void replace_ready(struct part_proc *p);
+void replace_ended(struct part_proc *p); /* PART_OTHER did */
+void replace_not_ready(struct loop_timer *timer);
+/* What became of an order, to the controller that is there, or the next one. */
+void replace_outcome(struct keeper *k, enum msg_type order, enum err_code error, const char *reason);
+void replace_tell(struct keeper *k);
 
 /* listen.c */
 void listen_passed_take(struct keeper *k); /* LISTEN_FDS */

@@ -190,14 +190,14 @@ static void tell_listening(const struct listener *l, int error, const char *reas
 		  l->order.kind == LISTEN_USERS ? -1 : l->fd);
 }
 
-static void tell_router(const struct listener *l)
+static void tell_router(const struct listener *l, enum part to)
 {
 	struct msg_listener m = {.id = l->order.id, .kind = l->order.kind};
 
 	if (l->order.kind != LISTEN_USERS)
 		return;
 	util_copy(m.addr, sizeof(m.addr), l->order.addr);
-	part_send(l->keeper, PART_ROUTER, MSG_LISTENER, &m, l->fd);
+	part_send(l->keeper, to, MSG_LISTENER, &m, l->fd);
 }
 
 static void destroy(struct listener *l)
@@ -221,7 +221,8 @@ static void try_listen(struct listener *l)
 	if (l->fd >= 0) {
 		log_info("listen", "addr=%s", l->order.addr);
 		tell_listening(l, 0, "");
-		tell_router(l);
+		tell_router(l, PART_ROUTER);
+		tell_router(l, PART_OTHER); /* which ignores it when it leaves */
 		return;
 	}
 	error = len ? errno : EINVAL;
@@ -282,9 +283,9 @@ static void drop(struct listener *l)
 {
 	if (l->order.kind == LISTEN_CONTROL && l->fd >= 0)
 		unlink(l->order.addr);
-	if (l->order.kind == LISTEN_USERS)
-		part_send(l->keeper, PART_ROUTER, MSG_UNLISTENER, &(struct msg_id){l->order.id},
-			  -1);
+	for (int i = 0; l->order.kind == LISTEN_USERS && i < 2; i++)
+		part_send(l->keeper, i ? PART_OTHER : PART_ROUTER, MSG_UNLISTENER,
+			  &(struct msg_id){l->order.id}, -1);
 	destroy(l);
 }
 
@@ -312,8 +313,8 @@ void listen_tell_all(struct keeper *k, enum part to)
 	LIST_EACH (l, &k->listeners, link) {
 		if (l->fd < 0)
 			continue;
-		if (to == PART_ROUTER)
-			tell_router(l);
+		if (to != PART_CONTROLLER)
+			tell_router(l, to);
 		else
 			tell_listening(l, 0, "");
 	}

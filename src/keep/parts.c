@@ -23,7 +23,7 @@
 
 bool part_send(struct keeper *k, enum part to, enum msg_type type, const void *body, int fd)
 {
-	return msg_send(&k->parts[to].channel, type, body, NULL, 0, &fd, fd >= 0);
+	return msg_send(&k->parts[to]->channel, type, body, NULL, 0, &fd, fd >= 0);
 }
 
 void part_tell(struct part_proc *p)
@@ -36,6 +36,11 @@ void part_tell(struct part_proc *p)
 
 	util_copy(m.reason, sizeof(m.reason), p->reason);
 	part_send(p->keeper, PART_CONTROLLER, MSG_PART, &m, -1);
+}
+
+static bool is_router(const struct part_proc *p)
+{
+	return p->part == PART_ROUTER || p->part == PART_OTHER;
 }
 
 static void set_state(struct part_proc *p, enum part_state state)
@@ -69,8 +74,8 @@ __attribute__((noreturn)) static void become_part(const struct part_proc *p, int
 	pid_t keeper = getppid();
 	int null = open("/dev/null", O_RDWR);
 
-	snprintf(verb, sizeof(verb), "_%s", part_name(p->part));
-	if (p->part != PART_ROUTER)
+	snprintf(verb, sizeof(verb), "_%s", is_router(p) ? "router" : part_name(p->part));
+	if (!is_router(p))
 		argv[2] = k->state;
 	if (p->part == PART_CONTROLLER)
 		argv[3] = k->conf;
@@ -85,14 +90,14 @@ __attribute__((noreturn)) static void become_part(const struct part_proc *p, int
 	else if (dup2(channel, MSG_CHANNEL_FD) < 0)
 		_exit(126);
 	syscall(SYS_close_range, MSG_CHANNEL_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC);
-	if (p->part == PART_ROUTER && k->root &&
+	if (is_router(p) && k->root &&
 	    (setgroups(0, NULL) < 0 ||
 	     setresgid(KEEP_ROUTER_ID, KEEP_ROUTER_ID, KEEP_ROUTER_ID) < 0 ||
 	     setresuid(KEEP_ROUTER_ID, KEEP_ROUTER_ID, KEEP_ROUTER_ID) < 0))
 		_exit(126);
 	/* After the change of user, which would clear it. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	prctl(PR_SET_NO_NEW_PRIVS, p->part == PART_ROUTER || p->part == PART_LOGGER, 0, 0, 0);
+	prctl(PR_SET_NO_NEW_PRIVS, is_router(p) || p->part == PART_LOGGER, 0, 0, 0);
 	if (getppid() != keeper)
 		_exit(126);
 	syscall(SYS_execveat, k->binary_fd, "", argv, environ, AT_EMPTY_PATH);
@@ -117,7 +122,7 @@ static void send_table(struct part_proc *router)
 		log_warn("table.older", "generation=%llu instead=%llu",
 			 (unsigned long long)t.generation,
 			 (unsigned long long)k->tables[0].generation);
-	part_send(k, PART_ROUTER, MSG_TABLE, &t, k->tables[older].fd);
+	part_send(k, router->part, MSG_TABLE, &t, k->tables[older].fd);
 }
 
 void part_send_certs(struct keeper *k, enum part to)
@@ -147,8 +152,9 @@ static void send_all(struct part_proc *p)
 	msg_send(&p->channel, MSG_SHARED, &shared, NULL, 0, fds, n);
 	switch (p->part) {
 	case PART_ROUTER:
-		listen_tell_all(k, PART_ROUTER);
-		part_send_certs(k, PART_ROUTER);
+	case PART_OTHER:
+		listen_tell_all(k, p->part);
+		part_send_certs(k, p->part);
 		send_table(p);
 		break;
 	case PART_CONTROLLER:
@@ -156,8 +162,10 @@ static void send_all(struct part_proc *p)
 		part_send_certs(k, PART_CONTROLLER);
 		instance_tell_all(k);
 		for (int i = 0; i < PART_COUNT; i++)
-			part_tell(&k->parts[i]);
+			if (i != PART_OTHER || k->parts[i]->child.pid)
+				part_tell(k->parts[i]);
 		part_send(k, PART_CONTROLLER, MSG_SYNCED, &(struct msg_none){0}, -1);
+		replace_tell(k);
 		break;
 	case PART_LOGGER:
 		if (k->logconf_set)
@@ -178,6 +186,7 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 		p->was_ready = true;
 		if (p->state != PART_STATE_UP)
 			set_state(p, PART_STATE_UP);
+		replace_ready(p);
 		keep_serve_ready(p->keeper);
 		break;
 	case MSG_BEAT:
@@ -265,7 +274,7 @@ static void on_exit_of_part(struct loop_child *child, int status)
 
 	msg_channel_close(&p->channel);
 	loop_timer_stop(&k->loop, &p->silent);
-	if (p->part == PART_ROUTER)
+	if (is_router(p))
 		bury_router(p);
 	part_says_end(status, k->loop.now_ms - p->supervise.started_ms, text, sizeof(text));
 	util_copy(why, sizeof(why), p->killed_for);
@@ -273,10 +282,12 @@ static void on_exit_of_part(struct loop_child *child, int status)
 	snprintf(p->reason, sizeof(p->reason), "%.90s%s%.100s", text, why[0] ? ": " : "", why);
 	set_state(p, PART_STATE_DOWN);
 	keep_reap_strangers(k);
-	if (k->phase != KEEP_RUNS) {
+	if (p->part == PART_OTHER)
+		replace_ended(p);
+	if (k->phase != KEEP_RUNS)
 		keep_next_phase(k);
+	if (k->phase != KEEP_RUNS || p->part == PART_OTHER)
 		return;
-	}
 	log_warn("part.ended", "part=%s reason=\"%s%s%s\"", part_name(p->part), text,
 		 why[0] ? "; " : "", why);
 	if (p->part == PART_CONTROLLER && !p->was_ready && WIFEXITED(status) &&
@@ -310,7 +321,10 @@ static void start_failed(struct part_proc *p, const char *what)
 	snprintf(p->reason, sizeof(p->reason), "cannot be started: %s: %s", what, strerror(errno));
 	log_error("part.start", "part=%s reason=\"%s\"", part_name(p->part), p->reason);
 	set_state(p, PART_STATE_DOWN);
-	loop_timer_set(&p->keeper->loop, &p->pause, p->keeper->loop.now_ms + 1000);
+	if (p->part == PART_OTHER)
+		replace_ended(p);
+	else
+		loop_timer_set(&p->keeper->loop, &p->pause, p->keeper->loop.now_ms + 1000);
 }
 
 void part_start(struct part_proc *p)
@@ -323,7 +337,7 @@ void part_start(struct part_proc *p)
 		start_failed(p, "socketpair");
 		return;
 	}
-	if (p->part == PART_ROUTER)
+	if (is_router(p))
 		atomic_store(&k->shm->used[p->bank], 1);
 	pid = fork();
 	if (pid == 0)
@@ -356,9 +370,10 @@ void part_start(struct part_proc *p)
 
 void part_init(struct keeper *k, enum part part)
 {
-	struct part_proc *p = &k->parts[part];
+	struct part_proc *p = k->parts[part] = &k->procs[part];
 
 	*p = (struct part_proc){.keeper = k, .part = part, .state = PART_STATE_DOWN};
+	p->bank = part == PART_OTHER;
 	p->child.on_exit = on_exit_of_part;
 	p->pause.on_time = on_pause_over;
 	p->silent.on_time = on_silent;

@@ -30,7 +30,8 @@ json_t *tell_status_json(struct tell *t)
 	struct ship_app *a;
 
 	for (enum part p = 0; p < PART_COUNT; p++)
-		json_array_append_new(parts, tell_part_json(t, p));
+		if (p != PART_OTHER || s->parts[p].pid)
+			json_array_append_new(parts, tell_part_json(t, p));
 	LIST_EACH (a, &s->apps, link)
 		if (a->conf)
 			json_array_append_new(apps, tell_app_json(a));
@@ -398,6 +399,8 @@ json_t *tell_limits_json(struct call *c)
 	limit(list, "streams", "requests at once on an HTTP/2 connection (overflowed: ended for a flood)",
 	      s->conf->streams, 0, calmed);
 	getrlimit(RLIMIT_NOFILE, &files);
+	limit(list, "routers", "the one that serves, and one beside it", SHM_BANKS,
+	      1 + (s->parts[PART_OTHER].pid != 0), 0);
 	limit(list, "descriptors", "of the router (used: clients alone)", files.rlim_cur, clients, failed);
 	limit(list, "listen.proxy", "bytes of a PROXY header (overflowed: connections without a right one in time)",
 	      PROXY_MAX, 0, unproxied);

@@ -200,7 +200,7 @@ void tell_devices_look(struct tell *t)
 	}
 	if (t->devices_stale)
 		drop_leftovers(t);
-	for (enum part p = 0; p < PART_COUNT; p++) {
+	for (enum part p = 0; p < PART_OTHER; p++) { /* that one comes and goes */
 		snprintf(id, sizeof(id), "upstate/%s", part_name(p));
 		tell_part_status(t, p, &s);
 		if (is_news(t, id, &s))

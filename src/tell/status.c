@@ -23,13 +23,31 @@ static PRINTF(3, 4) void set(struct tell_status_of *ret, const char *status, con
 	util_utf8(ret->reason);
 }
 
+/* A router beside the one that serves. */
+static void other_router(struct tell *t, const struct msg_part *m, struct tell_status_of *ret)
+{
+	const struct shm *shm = t->ship->shm;
+	uint32_t rows = shm->threads / SHM_BANKS, from = atomic_load(&shm->speaker) ? 0 : rows;
+	uint64_t clients = 0;
+
+	for (uint32_t i = from; i < from + rows; i++)
+		clients += shm_get(&shm->thread[i].clients);
+	if (m->state == PART_STATE_STARTING)
+		set(ret, "good", "starts, to take the router's place");
+	else
+		set(ret, "good", "finishes what it has: %llu connection%s left", (unsigned long long)clients,
+		    clients == 1 ? " is" : "s are");
+}
+
 void tell_part_status(struct tell *t, enum part p, struct tell_status_of *ret)
 {
 	const struct msg_part *m = &t->ship->parts[p];
 	char since[CLOCK_TEXT];
 
 	clock_text(m->since_wall_ms, since);
-	if (p == PART_KEEPER)
+	if (p == PART_OTHER)
+		other_router(t, m, ret);
+	else if (p == PART_KEEPER)
 		set(ret, "good", "runs");
 	else if (!m->since_wall_ms)
 		set(ret, "unknown", "the keeper has not told of it yet");
@@ -161,7 +179,11 @@ json_t *tell_part_json(struct tell *t, enum part p)
 	char since[CLOCK_TEXT];
 
 	tell_part_status(t, p, &s);
-	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s}", "name", part_name(p), "status", s.status,
+	return json_pack("{s:s, s:s, s:s, s:i, s:i, s:s}", "name",
+			 p != PART_OTHER			    ? part_name(p)
+			 : m->state == PART_STATE_STARTING ? "router (next)"
+							    : "router (leaving)",
+			 "status", s.status,
 			 "reason", s.reason, "pid", (int)m->pid, "starts", (int)m->starts, "since",
 			 clock_text(m->since_wall_ms, since));
 }

@@ -46,6 +46,7 @@ static const struct route routes[] = {
 	ROUTE("GET", "/v1/verify", tell_verify, .body = ROUTE_PLAIN),
 	ROUTE("POST", "/v1/reload", tell_reload, .body = ROUTE_JSON),
 	ROUTE("GET", "/metrics", tell_metrics, .open = true),
+	ROUTE("POST", "/v1/restart", tell_restart, .body = ROUTE_JSON),
 	ROUTE("GET", "/", tell_page, .open = true),
 	ROUTE("GET", "/feeds/@", tell_feed, .open = true),
 	ROUTE("GET", "/changes/@", tell_change_page, .open = true),
@@ -204,7 +205,7 @@ static bool may(struct tell *t, struct server_request *r)
 	       CRYPTO_memcmp(h.p + 7, t->token, len) == 0;
 }
 
-static void free_call(struct call *c)
+void tell_free_call(struct call *c)
 {
 	buf_free(&c->child_out);
 	free(c);
@@ -229,7 +230,7 @@ static void gone(struct server_request *r)
 	loop_timer_fini(c->t->ship->loop, &c->tail);
 	c->gone = true;
 	if (!c->pending)
-		free_call(c);
+		tell_free_call(c);
 }
 
 static void child_said(struct loop_io *io, uint32_t events UNUSED)
@@ -249,7 +250,7 @@ static void child_said(struct loop_io *io, uint32_t events UNUSED)
 		store_intake_abort(TAKE(c->intake));
 	c->pending = false;
 	if (c->gone) {
-		free_call(c);
+		tell_free_call(c);
 		return;
 	}
 	if (sscanf(buf_str(&c->child_out), "%d\n%n", &status, &begin) < 1)

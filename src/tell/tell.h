@@ -28,5 +28,7 @@ void tell_change(struct tell *t, struct ship_app *a, const struct ship_change *c
 		 const struct ship_step *step);
 /* What statuses are made of may have changed: they are looked at at the end of the turn. */
 void tell_status_changed(struct tell *t);
+/* What became of an order that concerns Upstate itself. */
+void tell_outcome(struct tell *t, struct msg_outcome *m);
 /* The router may have taken up a table. */
 void tell_router_rang(struct tell *t);

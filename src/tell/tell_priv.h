@@ -41,6 +41,8 @@ struct tell {
 	struct tell_kept kept; /* as an earlier controller left them */
 	struct loop_timer status_timer;
 	struct map device_marks; /* device id hash -> hash of the status that was stored last */
+	struct call *restart; /* waits for the router to be replaced */
+	char restart_why[500];
 	bool devices_stale; /* the configuration is another one: some may be no more */
 };
 
@@ -87,6 +89,7 @@ void tell_answer_err_with(struct call *c, const struct err *e, json_t *more);
 void tell_in_child(struct call *c, int (*work)(struct call *c, json_t **ret_body));
 /* The body of an error, for work(). */
 int tell_err_json(const struct err *e, json_t **ret_body);
+void tell_free_call(struct call *c);
 int tell_app(struct call *c, struct ship_app **ret); /* of arg[0]; answers the error itself */
 
 /* api_write.c */
@@ -102,6 +105,9 @@ void tell_drain(struct call *c, json_t *body);
 void tell_fence(struct call *c, json_t *body);
 void tell_serve(struct call *c, json_t *body);
 void tell_reload(struct call *c, json_t *body);
+
+/* api_self.c */
+void tell_restart(struct call *c, json_t *body);
 
 /* api_read.c */
 void tell_status(struct call *c, json_t *body);

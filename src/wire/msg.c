@@ -67,6 +67,7 @@ int shared_at(enum part part, enum shared_fd which)
 {
 	static const bool gets[PART_COUNT][SHARED_COUNT] = {
 		[PART_ROUTER] = {true, true, true, true},
+		[PART_OTHER] = {true, true, true, true},
 		[PART_CONTROLLER] = {[SHARED_NUMBERS] = true, [SHARED_ROUTER_BELL] = true},
 		[PART_LOGGER] = {[SHARED_LOG_BELL] = true, [SHARED_RING] = true},
 	};

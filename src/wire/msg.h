@@ -28,7 +28,8 @@
 	X(KEEPER, keeper, "holds the sockets, starts and reaps everything")                        \
 	X(ROUTER, router, "carries the users' requests")                                           \
 	X(CONTROLLER, controller, "decides, remembers and tells")                                  \
-	X(LOGGER, logger, "keeps what instances print and the access log")
+	X(LOGGER, logger, "keeps what instances print and the access log")                        \
+	X(OTHER, other, "a second router: the next one until it serves, or the one before")
 
 enum part {
 #define X(name, lower, what) PART_##name,
@@ -52,6 +53,7 @@ const char *part_name(enum part part);
 	X(TABLE, msg_table, 1, 0, "route by this table; also keeper -> router")                    \
 	X(CERTS, msg_certs, 1, 0, "certificates (core/certs.h); also keeper -> router, controller") \
 	X(SHUTDOWN, msg_none, 0, 0, "end everything in order")                                     \
+	X(RESTART, msg_restart, 0, 0, "put another router in the place of the one that serves")       \
 	/* keeper -> controller; on its start one of each for all that is, then SYNCED */          \
 	X(SHARED, msg_shared, MSG_FDS_MAX, 0, "memory and bells; to every child, first")           \
 	X(LISTENING, msg_listening, 1, 0, "the socket is held (descriptor) or could not be had")   \
@@ -59,6 +61,7 @@ const char *part_name(enum part part);
 	X(PART, msg_part, 0, 0, "what one of Upstate's own processes is doing")                    \
 	X(SYNCED, msg_none, 0, 0, "you now know all that I hold")                                  \
 	X(RELOAD, msg_none, 0, 0, "a person sent SIGHUP")                                          \
+	X(OUTCOME, msg_outcome, 0, 0, "what became of RESTART")                                    \
 	/* keeper -> router */                                                                     \
 	X(LISTENER, msg_listener, 1, 0, "accept on this socket")                                   \
 	X(UNLISTENER, msg_id, 0, 0, "stop accepting on the socket with this id")                   \
@@ -200,6 +203,16 @@ struct msg_part {
 	int32_t pid;
 	uint32_t starts;
 	uint64_t since_wall_ms;
+	char reason[MSG_REASON];
+};
+
+struct msg_restart {
+	uint32_t part; /* PART_ROUTER */
+};
+
+struct msg_outcome {
+	uint32_t order; /* enum msg_type */
+	uint32_t error; /* enum err_code; 0: it is done */
 	char reason[MSG_REASON];
 };
 

@@ -18,6 +18,8 @@ static int setup(void **unused UNUSED)
 	char run[64];
 
 	memset(&k, 0, sizeof(k));
+	for (int i = 0; i < PART_COUNT; i++)
+		k.parts[i] = &k.procs[i];
 	list_init(&k.instances);
 	list_init(&k.listeners);
 	k.files_soft = 256;
