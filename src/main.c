@@ -34,9 +34,12 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } parts[] = {
+	{"_keeper", keep_resume_main},
+	{"_kept", keep_trial_main},
 	{"_router", router_main},
 	{"_controller", controller_main},
 	{"_logger", logger_main},
+	{"_trial", trial_main},
 };
 
 static int serve(const char *conf_path, const char *state_dir)

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The verbs that command something and are done: hold, resume, maintenance, drain, fence, unfence, reload,
- * restart.
+ * restart, upgrade.
  */
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/cli_priv.h"
+
+#define UPGRADE_FOLLOW_MS 180000
+#define UPGRADE_ASK_MS 100
 
 /* The order stands, but its effect is not certain yet. */
 static void warn_not_applied(const json_t *answer)
@@ -117,6 +121,74 @@ int verb_restart(struct cli *c, struct err *e)
 	puts("another router serves; the one before hands over, and ends when it is empty");
 	json_decref(answer);
 	return 0;
+}
+
+static void say_program(const char *word, const json_t *p)
+{
+	printf("%s%s (%.12s)", word, field_text(p, "version"), field_text(p, "hash"));
+}
+
+/* Asks until it has an outcome. Meanwhile the controller that answers is replaced. */
+static int follow_upgrade(struct cli *c, json_t **ret, struct err *e)
+{
+	uint64_t until = clock_ms() + UPGRADE_FOLLOW_MS;
+	int rc;
+
+	for (;;) {
+		rc = cli_get(c, "/v1/upgrade", ret, e);
+		if (rc == 0 && strcmp(field_text(*ret, "outcome"), "running") != 0)
+			return 0;
+		if (rc < 0 && !api_lost(c->api) && !api_broken(c->api))
+			return rc;
+		if (rc == 0)
+			json_decref(*ret);
+		if (clock_ms() >= until)
+			return err_set(e, ERR_GONE, "it has no outcome yet; `upstate history` will tell");
+		usleep(UPGRADE_ASK_MS * 1000);
+	}
+}
+
+int verb_upgrade(struct cli *c, struct err *e)
+{
+	CLEANUP_FREE char *path = c->arg_count ? realpath(c->args[0], NULL) : NULL;
+	json_t *body = cli_why(c), *answer;
+	const char *outcome;
+	int rc;
+
+	if (c->arg_count && !path) {
+		json_decref(body);
+		return err_sys(e, "'%s'", c->args[0]);
+	}
+	if (path)
+		json_object_set_new(body, "path", json_string(path));
+	rc = cli_post_order(c, "/v1/upgrade", body, &answer, e);
+	if (rc < 0)
+		return rc;
+	if (!c->values[OPTION_JSON]) {
+		say_program("tried: ", json_object_get(answer, "to"));
+		puts(" gets ready on a copy of the state; the keeper becomes that program");
+		fflush(stdout);
+	}
+	json_decref(answer);
+	rc = follow_upgrade(c, &answer, e);
+	if (rc < 0)
+		return rc;
+	outcome = field_text(answer, "outcome");
+	rc = strcmp(outcome, "done") == 0     ? 0
+	     : strcmp(outcome, "refused") == 0 ? 3
+	     : strcmp(outcome, "undone") == 0  ? 4
+					       : 1;
+	if (c->values[OPTION_JSON]) {
+		cli_print_json(answer);
+		return rc;
+	}
+	if (rc == 0)
+		say_program("done: ", json_object_get(answer, "to"));
+	else
+		printf("%s: %s", outcome, field_text(answer, "reason"));
+	putchar('\n');
+	json_decref(answer);
+	return rc;
 }
 
 /* The mistakes of a file that was refused, a line each. */

@@ -52,6 +52,20 @@ static void add_change(const json_t *data, struct buf *out)
 		buf_adds(out, "no requests came");
 }
 
+static void add_upgrade(const json_t *data, struct buf *out)
+{
+	const json_t *from = json_object_get(data, "from"), *to = json_object_get(data, "to");
+
+	buf_addf(out, "%s (%.12s) -> ", field_text(from, "version"), field_text(from, "hash"));
+	if (to)
+		buf_addf(out, "%s (%.12s)", field_text(to, "version"), field_text(to, "hash"));
+	else
+		buf_adds(out, field_text(data, "path"));
+	buf_addf(out, ": %s", field_text(data, "outcome"));
+	if (*field_text(data, "reason"))
+		buf_addf(out, " (%s)", field_text(data, "reason"));
+}
+
 /* The data of a record in a line. */
 static void add_what(const json_t *record, struct buf *out)
 {
@@ -61,6 +75,8 @@ static void add_what(const json_t *record, struct buf *out)
 		add_change(data, out);
 	else if (*field_text(data, "target"))
 		buf_adds(out, field_text(data, "target"));
+	else if (is_kind(record, "upgrade"))
+		add_upgrade(data, out);
 	else if (*field_text(data, "part"))
 		buf_addf(out, "%s: %s%s%s%s", field_text(data, "part"), field_text(data, "outcome"),
 			 *field_text(data, "reason") ? " (" : "", field_text(data, "reason"),

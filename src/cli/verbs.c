@@ -77,6 +77,12 @@ const struct verbs_row verbs_rows[] = {
 	 "Nobody notices: the new one takes the same sockets, the connections between requests and the requests that "
 	 "wait; what is inside the old one is answered first, within the 'drain' of its app. 'status' shows the old one until it is empty.",
 	 "3 when the router before has not finished yet."},
+	{"upgrade", "[BINARY]", 0, 1, O(WHY) | O(JSON), verb_upgrade, "put another version of Upstate in the place of the one that runs",
+	 "BINARY, or the file that now lies where the running program came from, is tried first: it must get ready on a copy of the "
+	 "state, and understand what the keeper holds. Then the keeper becomes that program; instances go on, sockets stay open, and "
+	 "connections and waiting requests go over to its router. A program that does not get ready leaves all as it is, or "
+	 "is undone.",
+	 "3 when the program was refused and nothing has changed, 4 when it was undone."},
 	{"limits", "", 0, 0, O(JSON), verb_limits, "every bound in the program, its use, how often it overflowed", NULL, NULL},
 	{"password", "NAME", 1, 1, 0, verb_password, "make a user for 'auth' in the configuration",
 	 "Asks for a password on the terminal, or reads it as the first line of its input, and prints the line to put below "

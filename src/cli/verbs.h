@@ -108,7 +108,7 @@ int verbs_parse(int argc, char **argv, struct cli *ret, struct err *e);
 
 verbs_handler verb_serve, verb_check, verb_init, verb_deploy, verb_rollback, verb_abort,
     verb_attach, verb_hold, verb_resume, verb_drain, verb_fence, verb_unfence, verb_status,
-    verb_history, verb_logs, verb_limits, verb_reload, verb_restart, verb_verify, verb_maintenance,
+    verb_history, verb_logs, verb_limits, verb_reload, verb_restart, verb_upgrade, verb_verify, verb_maintenance,
     verb_password, verb_completion, verb_manual, verb_help, verb_version, verb_files,
     verb_explain, verb_top;
 

@@ -69,8 +69,8 @@ static int on_shared(struct control *c, struct msg *m, struct err *e)
 {
 	const struct msg_shared *x = m->body;
 	char store[sizeof(c->dir) + 8];
-	struct tell_options tell = {.ship = &c->ship, .reload = reload_for,
-				    .certificates = control_certs_json, .arg = c};
+	struct tell_options tell = {.ship = &c->ship, .reload = reload_for, .certificates = control_certs_json,
+				    .arg = c, .conf_path = c->conf_path};
 
 	if (m->fds_len < 2)
 		return err_set(e, ERR_PROTO, "the keeper sent %d descriptors", m->fds_len);
@@ -116,6 +116,7 @@ static void look_ready(struct control *c)
 		return;
 	c->started = true;
 	ship_synced(&c->ship);
+	tell_synced(c->tell);
 	ship_turn(&c->ship);
 	control_watch(c);
 	msg_send(&c->keeper, MSG_READY, &none, NULL, 0, NULL, 0);

@@ -8,3 +8,4 @@
 #pragma once
 
 int controller_main(int argc, char **argv);
+int trial_main(int argc, char **argv); /* trial.c */

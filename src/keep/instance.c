@@ -22,7 +22,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "keep/keep_priv.h"
+#include "keep/kept.h"
 
 #define GROUP_LOOK_MS 10
 #define GROUP_LOOKS                                                                                \
@@ -331,6 +331,67 @@ static int prepare(struct instance *in, const struct msg *m, struct err *e)
 	return 0;
 }
 
+static struct instance *make(struct keeper *k, uint64_t id)
+{
+	struct instance *in = util_alloc(sizeof(*in));
+
+	*in = (struct instance){.keeper = k,
+				.id = id,
+				.state = INSTANCE_WAITING,
+				.child.on_exit = on_child_end,
+				.timer.on_time = on_time,
+				.setup_io = {on_setup, -1},
+				.notify_io = {NULL, -1},
+				.out = {-1, -1},
+				.group_dir = -1,
+				.since_wall_ms = clock_wall_ms()};
+	list_add_tail(&k->instances, &in->link);
+	map_put(&k->by_id, in->id, in);
+	return in;
+}
+
+static void adopt_numbers(struct instance *in, const struct kept_instance *s)
+{
+	in->state = (enum instance_state)s->state;
+	in->supervise = s->supervise;
+	for (int i = 0; i < 2; i++)
+		in->out[i] = s->out[i];
+	in->group_dir = s->group_dir;
+	util_copy(in->group, sizeof(in->group), s->group);
+	in->group_pid = s->group_pid;
+	in->starts = s->starts;
+	in->wait_status = s->wait_status;
+	in->since_wall_ms = s->since_wall_ms;
+	in->next_wall_ms = s->next_wall_ms;
+	in->group_tries = s->group_tries;
+	in->stop_signal = s->stop_signal;
+	in->grace_ms = s->grace_ms;
+	in->stop_by_ms = s->stop_by_ms;
+	in->setup_failed = s->setup_failed;
+	in->killed = s->killed;
+	util_copy(in->reason, sizeof(in->reason), s->reason);
+}
+
+int instance_adopt(struct keeper *k, const struct kept_instance *s, const char *tail, struct err *e)
+{
+	const struct msg order = {
+	    .type = MSG_START, .body = (void *)&s->start, .tail = tail, .tail_len = s->tail_len};
+	struct instance *in = make(k, s->id);
+
+	if (order_take(&in->order, &order, e) < 0)
+		return -(int)e->code;
+	adopt_numbers(in, s);
+	if (s->pid > 0 && loop_child_add(&k->loop, &in->child, s->pid) < 0)
+		return err_sys(e, "watching %s", in->order.start.name);
+	if (s->setup_fd >= 0 && loop_io_add(&k->loop, &in->setup_io, s->setup_fd, EPOLLIN) < 0)
+		return err_sys(e, "the start of %s", in->order.start.name);
+	if (s->notify_fd >= 0 && notify_open(in, s->notify_fd, e) < 0)
+		return -(int)e->code;
+	if (s->timer_armed)
+		loop_timer_set(&k->loop, &in->timer, s->timer_at_ms);
+	return 0;
+}
+
 void instance_start(struct keeper *k, const struct msg *m)
 {
 	const struct msg_start *s = m->body;
@@ -345,19 +406,7 @@ void instance_start(struct keeper *k, const struct msg *m)
 		refuse(k, s->id, "Upstate is ending");
 		return;
 	}
-	in = util_alloc(sizeof(*in));
-	*in = (struct instance){.keeper = k,
-				.id = s->id,
-				.state = INSTANCE_WAITING,
-				.child.on_exit = on_child_end,
-				.timer.on_time = on_time,
-				.setup_io = {on_setup, -1},
-				.notify_io = {NULL, -1},
-				.out = {-1, -1},
-				.group_dir = -1,
-				.since_wall_ms = clock_wall_ms()};
-	list_add_tail(&k->instances, &in->link);
-	map_put(&k->by_id, in->id, in);
+	in = make(k, s->id);
 	if (prepare(in, m, &e) < 0) {
 		log_error("instance.refused", "name=%s reason=\"%s\"", in->order.start.name, e.msg);
 		refuse(k, in->id, e.msg);

@@ -22,7 +22,7 @@
 #include <time.h>
 
 #include "base/log.h"
-#include "keep/keep_priv.h"
+#include "keep/kept.h"
 #include "wire/ring.h"
 #include "wire/shm.h"
 
@@ -108,6 +108,9 @@ void keep_order(struct part_proc *p, struct msg *m)
 		break;
 	case MSG_RESTART:
 		replace_router(k);
+		break;
+	case MSG_UPGRADE:
+		upgrade_begin(k, m->fds_len ? m->fds[0] : -1);
 		break;
 	case MSG_SHUTDOWN:
 		keep_end(k, 0);
@@ -209,7 +212,7 @@ static bool is_known(const struct keeper *k, pid_t pid)
 	LIST_EACH (in, &k->instances, link)
 		if (in->child.pid == pid)
 			return true;
-	return false;
+	return k->upgrade.trial.pid == pid;
 }
 
 /* Children that nobody waits for: helpers that remove folders, and, as the first process of a
@@ -424,6 +427,7 @@ static void init(struct keeper *k)
 	list_init(&k->instances);
 	k->ready_timer.on_time = look_again;
 	k->coming_limit.on_time = replace_not_ready;
+	upgrade_init(k);
 	for (int i = 0; i < PART_COUNT; i++)
 		part_init(k, i);
 }
@@ -439,21 +443,43 @@ static void fini(struct keeper *k)
 		loop_fini(&k->loop);
 }
 
-int keep_serve(const struct keep_options *options)
+struct keeper *keep_make(void)
 {
 	static struct keeper k; /* one to a process, and too large for a stack */
+
+	init(&k);
+	return &k;
+}
+
+int keep_resume(struct keeper *k, const struct kept *kept, struct err *e)
+{
+	static const struct keep_options own; /* this program */
+
+	umask(0022);
+	if (start_loop(k, e) < 0 || open_binary(k, &own, e) < 0)
+		return -(int)e->code;
+	return kept_adopt(k, kept, e);
+}
+
+int keep_run(struct keeper *k)
+{
+	loop_run(&k->loop);
+	fini(k);
+	return k->exit_status;
+}
+
+int keep_serve(const struct keep_options *options)
+{
+	struct keeper *k = keep_make();
 	struct err e;
 
 	log_init("keeper", LOG_INFO);
-	init(&k);
-	if (start(&k, options, &e) < 0) {
+	if (start(k, options, &e) < 0) {
 		fprintf(stderr, "upstate: %s\n", e.msg);
-		fini(&k);
+		fini(k);
 		return err_exit_status(e.code);
 	}
 	for (int i = PART_KEEPER + 1; i < PART_OTHER; i++)
-		part_start(k.parts[i]);
-	loop_run(&k.loop);
-	fini(&k);
-	return k.exit_status;
+		part_start(k->parts[i]);
+	return keep_run(k);
 }

@@ -17,5 +17,8 @@ struct keep_options {
  * keeper starts it so; it never has a privilege to drop. */
 #define KEEP_ROUTER_ID 64999
 
+/* `upstate _keeper KEPT OLD [WHY]`: goes on as the keeper that this process was, see upgrade.c. */
+int keep_resume_main(int argc, char **argv);
+int keep_trial_main(int argc, char **argv);
 /* Serves until it is told to end; returns the exit status. 3: another serve works on this state. */
 int keep_serve(const struct keep_options *options);

@@ -5,6 +5,7 @@
  *	keep.c      start, loop, signals, the controller's orders, the end in order
  *	parts.c     the router, the controller and the logger: start, watch, supervise
  *	replace.c   another router in the place of the one that serves
+ *	upgrade.c   another program in the place of the one that runs; kept.c: what it takes over
  *	listen.c    listening sockets; owner.c: who has the port that we want
  *	instance.c  the states of an instance, as a table; output pipe, reports
  *	order.c     the start order of an instance, checked and copied
@@ -49,6 +50,7 @@ struct part_proc {
 	uint64_t since_wall_ms;
 	bool was_ready; /* since the keeper started */
 	bool ending;	/* was asked to */
+	bool restart;	/* and then starts anew, by order */
 	bool suspected;
 	char killed_for[MSG_REASON]; /* why it is being killed; "" when it is not */
 	char reason[MSG_REASON];     /* of its last end, or why it cannot start */
@@ -71,6 +73,7 @@ struct listener {
 struct order {
 	struct msg_start start;
 	char *tail;
+	size_t tail_len;
 	char **argv, **envp, **writes;
 	char *extra[4]; /* variables that the keeper adds, owned */
 };
@@ -144,6 +147,16 @@ struct keeper {
 	struct loop_timer coming_limit;
 	struct msg_outcome outcome;
 	bool outcome_due; /* no controller has been told yet */
+	struct {
+		struct loop_child trial; /* the new program reads what we hold */
+		struct loop_timer limit;
+		int binary_fd; /* of the new program, before exec */
+		int said_fd;   /* what the trial says */
+		int old_fd;    /* of the program before, after exec, until all parts are new */
+		bool due;      /* at the end of this turn */
+		bool going;    /* parts are being replaced: order[at] */
+		uint32_t at;
+	} upgrade;
 	struct list listeners;
 	uint32_t listener_count;
 	int *passed; /* LISTEN_FDS */
@@ -178,6 +191,7 @@ void part_init(struct keeper *k, enum part part);
 void part_start(struct part_proc *p);
 void part_stop(struct part_proc *p); /* asks it to end; SIGKILL after KEEP_PART_GRACE_MS */
 void part_kill(struct part_proc *p, const char *reason);
+void part_restart(struct part_proc *p); /* the controller or the logger, by order */
 void part_tell(struct part_proc *p); /* reports it to the controller */
 bool part_send(struct keeper *k, enum part to, enum msg_type type, const void *body, int fd);
 void part_send_certs(struct keeper *k, enum part to); /* when there are any */
@@ -191,6 +205,26 @@ void replace_not_ready(struct loop_timer *timer);
 /* What became of an order, to the controller that is there, or the next one. */
 void replace_outcome(struct keeper *k, enum msg_type order, enum err_code error, const char *reason);
 void replace_tell(struct keeper *k);
+
+/* upgrade.c */
+void upgrade_init(struct keeper *k);
+void upgrade_begin(struct keeper *k, int binary); /* by order; the outcome is told */
+bool upgrade_goes_on(const struct keeper *k);
+void upgrade_part_ready(struct keeper *k, enum part part);
+void upgrade_part_ended(struct keeper *k, enum part part, const char *reason);
+/* Was it for the upgrade that the router was replaced? */
+bool upgrade_router_outcome(struct keeper *k, enum err_code error, const char *reason);
+void upgrade_on_time(struct loop_timer *timer);
+
+/* For what is taken over from the program before. */
+struct kept;
+struct kept_instance;
+struct keeper *keep_make(void); /* keep.c */
+int keep_resume(struct keeper *k, const struct kept *kept, struct err *e);
+int keep_run(struct keeper *k);
+void part_adopted(struct part_proc *p);
+void listen_adopt(struct keeper *k, const struct msg_listen *order, int fd, int tries);
+int instance_adopt(struct keeper *k, const struct kept_instance *s, const char *tail, struct err *e);
 
 /* listen.c */
 void listen_passed_take(struct keeper *k); /* LISTEN_FDS */

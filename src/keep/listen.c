@@ -279,6 +279,21 @@ void listen_order(struct keeper *k, const struct msg_listen *order)
 	destroy(l);
 }
 
+void listen_adopt(struct keeper *k, const struct msg_listen *order, int fd, int tries)
+{
+	struct listener *l = util_alloc(sizeof(*l));
+
+	l->keeper = k;
+	l->order = *order;
+	l->fd = fd;
+	l->tries = tries;
+	l->retry.on_time = on_retry;
+	list_add_tail(&k->listeners, &l->link);
+	k->listener_count++;
+	if (fd < 0)
+		loop_timer_set(&k->loop, &l->retry, k->loop.now_ms + LISTEN_RETRY_MS);
+}
+
 static void drop(struct listener *l)
 {
 	if (l->order.kind == LISTEN_CONTROL && l->fd >= 0)

@@ -87,6 +87,7 @@ int order_take(struct order *o, const struct msg *m, struct err *e)
 		return err_set(e, ERR_INPUT, "the folders of an instance begin with '/'");
 	o->tail = util_alloc(m->tail_len);
 	memcpy(o->tail, m->tail, m->tail_len);
+	o->tail_len = m->tail_len;
 	if (split_tail(o, m->tail_len, e) < 0)
 		return -(int)e->code;
 	drop_notify(o->envp);

@@ -187,6 +187,7 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 		if (p->state != PART_STATE_UP)
 			set_state(p, PART_STATE_UP);
 		replace_ready(p);
+		upgrade_part_ready(p->keeper, p->part);
 		keep_serve_ready(p->keeper);
 		break;
 	case MSG_BEAT:
@@ -264,6 +265,28 @@ static void bury_router(struct part_proc *p)
 		log_warn("router.lost", "inside=%llu", (unsigned long long)lost);
 }
 
+void part_restart(struct part_proc *p)
+{
+	if (p->child.pid) {
+		p->restart = true;
+		part_stop(p);
+	} else {
+		loop_timer_stop(&p->keeper->loop, &p->pause);
+		part_start(p);
+	}
+}
+
+/* Taken over from the program before: it is watched from here on. */
+void part_adopted(struct part_proc *p)
+{
+	struct keeper *k = p->keeper;
+
+	if (msg_channel_is_open(&p->channel))
+		loop_timer_set(&k->loop, &p->silent, k->loop.now_ms + KEEP_SILENT_MS);
+	else if (!p->child.pid && p->part != PART_KEEPER && p->part != PART_OTHER)
+		loop_timer_set(&k->loop, &p->pause, k->loop.now_ms);
+}
+
 static void on_exit_of_part(struct loop_child *child, int status)
 {
 	struct part_proc *p = container_of(child, struct part_proc, child);
@@ -282,6 +305,11 @@ static void on_exit_of_part(struct loop_child *child, int status)
 	snprintf(p->reason, sizeof(p->reason), "%.90s%s%.100s", text, why[0] ? ": " : "", why);
 	set_state(p, PART_STATE_DOWN);
 	keep_reap_strangers(k);
+	if (k->phase == KEEP_RUNS && p->restart) {
+		p->restart = p->ending = false;
+		part_start(p);
+		return;
+	}
 	if (p->part == PART_OTHER)
 		replace_ended(p);
 	if (k->phase != KEEP_RUNS)
@@ -290,6 +318,7 @@ static void on_exit_of_part(struct loop_child *child, int status)
 		return;
 	log_warn("part.ended", "part=%s reason=\"%s%s%s\"", part_name(p->part), text,
 		 why[0] ? "; " : "", why);
+	upgrade_part_ended(k, p->part, p->reason);
 	if (p->part == PART_CONTROLLER && !p->was_ready && WIFEXITED(status) &&
 	    WEXITSTATUS(status)) {
 		/* It has said why: a configuration with mistakes, a state that cannot be read.

@@ -22,13 +22,16 @@
 
 void replace_tell(struct keeper *k)
 {
-	if (k->outcome_due &&
+	/* One that is about to end would take it along. */
+	if (k->outcome_due && !k->parts[PART_CONTROLLER]->ending &&
 	    part_send(k, PART_CONTROLLER, MSG_OUTCOME, &k->outcome, -1))
 		k->outcome_due = false;
 }
 
 void replace_outcome(struct keeper *k, enum msg_type order, enum err_code error, const char *reason)
 {
+	if (order == MSG_RESTART && upgrade_router_outcome(k, error, reason))
+		return;
 	k->outcome = (struct msg_outcome){.order = order, .error = error};
 	util_copy(k->outcome.reason, sizeof(k->outcome.reason), reason);
 	k->outcome_due = true;

@@ -414,6 +414,36 @@ void state_close(struct state *s)
 	free(s);
 }
 
+int state_format(void)
+{
+	return SCHEMA_VERSION;
+}
+
+int state_copy(struct state *s, const char *dir, struct err *e)
+{
+	sqlite3_backup *copy = NULL;
+	sqlite3 *to = NULL;
+	char path[4096];
+	int rc;
+
+	if (snprintf(path, sizeof(path), "%s/state.db", dir) >= (int)sizeof(path))
+		return err_set(e, ERR_INPUT, "the path of the copy is too long");
+	rc = sqlite3_open_v2(path, &to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+	if (rc == SQLITE_OK)
+		copy = sqlite3_backup_init(to, "main", s->db, "main");
+	if (copy) {
+		sqlite3_backup_step(copy, -1);
+		rc = sqlite3_backup_finish(copy);
+	} else if (rc == SQLITE_OK) {
+		rc = sqlite3_errcode(to);
+	}
+	sqlite3_close(to);
+	if (rc == SQLITE_OK)
+		return 0;
+	return err_set(e, rc == SQLITE_FULL ? ERR_FULL : ERR_SYS, "copying the state to '%s': %s", path,
+		       sqlite3_errstr(rc));
+}
+
 bool state_reserve_use(struct state *s)
 {
 	s->reserve = false;

@@ -93,6 +93,8 @@ int state_text_put(struct state *s, const void *text, size_t len, char ret_hash[
 		   struct err *e);
 int state_text_get(struct state *s, const char *hash, struct buf *ret, struct err *e);
 
+void state_sha256(const void *data, size_t len, char ret[STATE_HASH]); /* as hex digits */
+
 /* --- desired: named JSON values --- */
 
 int state_put(struct state *s, const char *key, json_t *value, struct err *e); /* NULL: delete */
@@ -107,6 +109,10 @@ int state_each(struct state *s, const char *prefix,
 int state_begin(struct state *s, struct err *e);
 int state_commit(struct state *s, struct err *e); /* on an error everything since begin is undone */
 void state_rollback(struct state *s);
+
+/* A copy of the whole, as it is now, in another folder: DIR/state.db. Not within a transaction. */
+int state_copy(struct state *s, const char *dir, struct err *e);
+int state_format(void); /* of state.db, as this program writes it */
 
 /* --- device statuses (for feeds): one row per device, moved forward at each change --- */
 

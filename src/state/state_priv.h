@@ -97,6 +97,5 @@ const char *state_column_text(sqlite3_stmt *q, int at);
 bool reserve_make(const char *dir);
 bool reserve_use(const char *dir);
 
-void state_sha256(const void *data, size_t len, char ret[STATE_HASH]);
 /* What was read from the database and does not parse: names what it was. */
 int state_json(const char *text, size_t len, json_t **ret, struct err *e);

@@ -47,6 +47,8 @@ static const struct route routes[] = {
 	ROUTE("POST", "/v1/reload", tell_reload, .body = ROUTE_JSON),
 	ROUTE("GET", "/metrics", tell_metrics, .open = true),
 	ROUTE("POST", "/v1/restart", tell_restart, .body = ROUTE_JSON),
+	ROUTE("POST", "/v1/upgrade", tell_upgrade, .body = ROUTE_JSON),
+	ROUTE("GET", "/v1/upgrade", tell_upgrade_get, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/", tell_page, .open = true),
 	ROUTE("GET", "/feeds/@", tell_feed, .open = true),
 	ROUTE("GET", "/changes/@", tell_change_page, .open = true),
@@ -250,11 +252,17 @@ static void child_said(struct loop_io *io, uint32_t events UNUSED)
 		store_intake_abort(TAKE(c->intake));
 	c->pending = false;
 	if (c->gone) {
+		if (c->child_said)
+			tell_upgrade_left(c->t);
 		tell_free_call(c);
 		return;
 	}
 	if (sscanf(buf_str(&c->child_out), "%d\n%n", &status, &begin) < 1)
 		buf_adds(&c->child_out, "{}"); /* it was killed before it could say anything */
+	if (c->child_said) {
+		c->child_said(c, status, buf_str(&c->child_out) + begin);
+		return;
+	}
 	server_answer(c->r, status, "application/json", NULL, c->child_out.data + begin,
 		      c->child_out.len - (size_t)begin);
 }

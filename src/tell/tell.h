@@ -16,6 +16,7 @@ struct tell_options {
 		       void (*done)(void *done_arg, json_t *answer, const struct err *e), void *done_arg);
 	json_t *(*certificates)(void *arg); /* [{name, names, file, expires, status, reason}] */
 	void *arg;
+	const char *conf_path;
 };
 
 int tell_create(const struct tell_options *o, struct tell **ret, struct err *e);
@@ -30,5 +31,7 @@ void tell_change(struct tell *t, struct ship_app *a, const struct ship_change *c
 void tell_status_changed(struct tell *t);
 /* What became of an order that concerns Upstate itself. */
 void tell_outcome(struct tell *t, struct msg_outcome *m);
+/* The keeper has told all. */
+void tell_synced(struct tell *t);
 /* The router may have taken up a table. */
 void tell_router_rang(struct tell *t);

@@ -43,6 +43,12 @@ struct tell {
 	struct map device_marks; /* device id hash -> hash of the status that was stored last */
 	struct call *restart; /* waits for the router to be replaced */
 	char restart_why[500];
+	struct {
+		bool trying;
+		int fd; /* of the new program */
+		json_t *from;
+		char path[1024], why[500], key[40];
+	} upgrade;
 	bool devices_stale; /* the configuration is another one: some may be no more */
 };
 
@@ -63,6 +69,8 @@ struct call {
 	int tail_fd;
 	struct loop_io child_io; /* output of a child that works for it: "STATUS\n", then JSON */
 	struct buf child_out;
+	/* Gets what the child said, instead of the client; not called when that has left. */
+	void (*child_said)(struct call *c, int status, const char *text);
 	struct list in_unapplied; /* answered when the router works by table `wanted` */
 	uint64_t wanted;
 	json_t *answer;
@@ -108,6 +116,9 @@ void tell_reload(struct call *c, json_t *body);
 
 /* api_self.c */
 void tell_restart(struct call *c, json_t *body);
+void tell_upgrade(struct call *c, json_t *body);
+void tell_upgrade_get(struct call *c, json_t *body);
+void tell_upgrade_left(struct tell *t); /* who ordered it left while it was tried */
 
 /* api_read.c */
 void tell_status(struct call *c, json_t *body);

@@ -90,6 +90,26 @@ const char *msg_name(enum msg_type type)
 	return rows[type].name;
 }
 
+static uint32_t mix(uint32_t sum, const void *data, size_t len)
+{
+	for (const uint8_t *p = data; len--; p++)
+		sum = (sum ^ *p) * 16777619u; /* FNV-1a */
+	return sum;
+}
+
+uint32_t msg_protocol(void)
+{
+	uint32_t sum = 2166136261u;
+
+	for (int i = MSG_NONE + 1; i < MSG_COUNT; i++) {
+		uint32_t shape[] = {(uint32_t)rows[i].size, (uint32_t)rows[i].fds, rows[i].tail};
+
+		sum = mix(sum, rows[i].name, strlen(rows[i].name) + 1);
+		sum = mix(sum, shape, sizeof(shape));
+	}
+	return sum;
+}
+
 int msg_pair(int ret_fds[2])
 {
 	int size = 1 << 20;

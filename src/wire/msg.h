@@ -54,6 +54,7 @@ const char *part_name(enum part part);
 	X(CERTS, msg_certs, 1, 0, "certificates (core/certs.h); also keeper -> router, controller") \
 	X(SHUTDOWN, msg_none, 0, 0, "end everything in order")                                     \
 	X(RESTART, msg_restart, 0, 0, "put another router in the place of the one that serves")       \
+	X(UPGRADE, msg_none, 1, 0, "become this program, with all that you hold")                  \
 	/* keeper -> controller; on its start one of each for all that is, then SYNCED */          \
 	X(SHARED, msg_shared, MSG_FDS_MAX, 0, "memory and bells; to every child, first")           \
 	X(LISTENING, msg_listening, 1, 0, "the socket is held (descriptor) or could not be had")   \
@@ -61,7 +62,7 @@ const char *part_name(enum part part);
 	X(PART, msg_part, 0, 0, "what one of Upstate's own processes is doing")                    \
 	X(SYNCED, msg_none, 0, 0, "you now know all that I hold")                                  \
 	X(RELOAD, msg_none, 0, 0, "a person sent SIGHUP")                                          \
-	X(OUTCOME, msg_outcome, 0, 0, "what became of RESTART")                                    \
+	X(OUTCOME, msg_outcome, 0, 0, "what became of RESTART, UPGRADE")                                    \
 	/* keeper -> router */                                                                     \
 	X(LISTENER, msg_listener, 1, 0, "accept on this socket")                                   \
 	X(UNLISTENER, msg_id, 0, 0, "stop accepting on the socket with this id")                   \
@@ -275,6 +276,8 @@ bool msg_send(struct msg_channel *ch, enum msg_type type, const void *body, cons
 int msg_decode(void *packet, size_t len, int fds_len, struct msg *ret, struct err *e);
 size_t msg_body_size(enum msg_type type);
 const char *msg_name(enum msg_type type);
+/* Tells this table from another: processes that differ in it cannot understand one another. */
+uint32_t msg_protocol(void);
 
 /* Splits a tail block of NUL-terminated strings: fills at most n pointers from *at on, moves *at
  * behind them. False when there are fewer than n. */
