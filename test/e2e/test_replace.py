@@ -24,6 +24,7 @@ apps:
     run: ./server $UPSTATE_SOCKET
     health: { path: /up }
     drain: 2s
+    bake: 1s
 """
 
 

@@ -3,11 +3,13 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "keep/keep_priv.h"
+#include "keep/kept.h"
+#include "wire/shm.h"
 
 /* A keeper without parts: what it says goes nowhere. */
 static struct keeper k;
@@ -313,6 +315,132 @@ static void the_owner_of_a_port_is_found(void **unused UNUSED)
 	close(fd);
 }
 
+/* --- what another program takes over -------------------------------------- */
+
+static int memory_of(const void *data, size_t len)
+{
+	int fd = memfd_create("kept", MFD_CLOEXEC);
+
+	assert_int_equal(write(fd, data, len), (ssize_t)len);
+	return fd;
+}
+
+static bool is_read(const void *data, size_t len)
+{
+	int fd = memory_of(data, len);
+	struct kept kept;
+	struct err e;
+	int rc = kept_read(fd, &kept, &e);
+
+	kept_free(&kept);
+	close(fd);
+	return rc == 0;
+}
+
+/* The keeper with an instance and a socket, written down; the bytes are the caller's. */
+static char *written(size_t *ret_len)
+{
+	struct msg_listen l = {.id = 5, .addr = "127.0.0.1:1"};
+	struct stat st;
+	struct err e;
+	char *data;
+	int fd;
+
+	k.lock_fd = k.tables[0].fd = k.tables[1].fd = -1;
+	for (int i = 0; i < SHARED_COUNT; i++)
+		k.shared[i] = -1;
+	k.shared[SHARED_NUMBERS] = shm_create(SHM_BANKS);
+	k.removed = 77;
+	listen_adopt(&k, &l, -1, 3);
+	instance_start(&k, order_for(1));
+	fd = kept_write(&k, &e);
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	assert_int_equal(write(fd, "x", 1), -1); /* sealed */
+	*ret_len = (size_t)st.st_size;
+	data = util_alloc(*ret_len);
+	assert_int_equal(pread(fd, data, *ret_len, 0), st.st_size);
+	close(fd);
+	return data;
+}
+
+static void forget_listeners(void)
+{
+	listen_drop_all(&k, false);
+	close(k.shared[SHARED_NUMBERS]);
+}
+
+static void what_a_keeper_holds_is_taken_over(void **unused UNUSED)
+{
+	static struct keeper other;
+	struct instance *in, *was;
+	size_t len;
+	CLEANUP_FREE char *data = written(&len);
+	int fd = memory_of(data, len);
+	struct kept kept;
+	struct err e;
+
+	memset(&other, 0, sizeof(other));
+	list_init(&other.instances);
+	list_init(&other.listeners);
+	for (int i = 0; i < PART_COUNT; i++)
+		part_init(&other, i);
+	assert_int_equal(loop_init(&other.loop), 0);
+	assert_int_equal(kept_read(fd, &kept, &e), 0);
+	assert_int_equal(kept_adopt(&other, &kept, &e), 0);
+	kept_free(&kept);
+	close(fd);
+	assert_string_equal(other.state, k.state);
+	assert_int_equal(other.removed, 77);
+	assert_int_equal(other.listener_count, 1);
+	was = map_get(&k.by_id, 1);
+	in = map_get(&other.by_id, 1);
+	assert_non_null(in);
+	assert_int_equal(in->child.pid, was->child.pid);
+	assert_int_equal(in->out[0], was->out[0]);
+	assert_int_equal(in->state, INSTANCE_STARTING);
+	assert_string_equal(in->order.argv[1], "1000");
+	assert_true(has_env(&in->order, "NAME=x") && has_env(&in->order, "NOTIFY_SOCKET="));
+	loop_child_del(&other.loop, &in->child);
+	order_fini(&in->order);
+	free(in);
+	free(container_of(other.listeners.next, struct listener, link));
+	map_free(&other.by_id);
+	free(other.passed);
+	shm_unmap(other.shm);
+	loop_fini(&other.loop);
+	forget_listeners();
+}
+
+static void what_a_keeper_cannot_hold_is_refused(void **unused UNUSED)
+{
+	size_t len, at = sizeof(struct kept_head) + sizeof(struct kept_keeper);
+	CLEANUP_FREE char *data = written(&len);
+	struct kept_head *h = (void *)data;
+	struct kept_part *parts = (void *)(data + at);
+	struct kept_instance *in = (void *)(data + at + PART_COUNT * sizeof(*parts) + sizeof(struct kept_listener));
+	uint32_t *changed[] = {&h->magic, &h->format, &h->messages, &h->numbers, &h->parts, &h->listeners,
+			       &h->instances, &parts[1].part, &parts[1].state, &parts[1].bank,
+			       &parts[1].proc, &in->tail_len, &in->state};
+
+	assert_true(is_read(data, len));
+	for (size_t i = 0; i < ARRAY_LEN(changed); i++) {
+		uint32_t before = *changed[i];
+
+		*changed[i] = before + 100;
+		assert_false(is_read(data, len));
+		*changed[i] = before;
+	}
+	parts[1].proc = parts[2].proc; /* one process cannot be two parts */
+	assert_false(is_read(data, len));
+	parts[1].proc = 1;
+	assert_true(is_read(data, len));
+	for (size_t n = 1; n < len; n += 37) {
+		h->size = n;
+		assert_false(is_read(data, n));
+	}
+	forget_listeners();
+}
+
 static void an_end_is_said_in_words(void **unused UNUSED)
 {
 	char text[100];
@@ -338,6 +466,8 @@ int main(void)
 	    T(instances_have_a_limit),
 	    T(stop_falls_back_on_kill_and_reports_the_end),
 	    cmocka_unit_test(the_owner_of_a_port_is_found),
+	    T(what_a_keeper_holds_is_taken_over),
+	    T(what_a_keeper_cannot_hold_is_refused),
 	    cmocka_unit_test(an_end_is_said_in_words),
 	};
 
