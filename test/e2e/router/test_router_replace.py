@@ -479,3 +479,56 @@ def test_the_old_one_is_killed_while_it_hands_over(router, target):
     assert 99 <= answered + n["a"]["failed_lost"] <= 100
     assert len(t.seen) == len({f["x-request-id"][0] for _, f in t.seen}) == answered
     assert r.get()[0] == 200
+
+
+# --- other listeners ---
+
+def test_who_a_proxy_says_it_is_goes_over(serve):
+    def who(c, line, fields):
+        return ok(fields["x-forwarded-for"][0])
+
+    r, t = serve(who, more="proxied 127.0.0.0/8")
+    said = r.connect().send("PROXY TCP4 192.0.2.7 198.51.100.2 4567 80\r\n" + get())
+    assert said.answer()[2] == b"192.0.2.7"
+    silent, half = r.connect(), r.connect().send("PROXY TCP4 192.0.2.8 198.51")
+    until(lambda: r.n("clients") == 3)
+    for _ in range(3):
+        r.replace()
+        until(r.is_left)
+    assert r.n("handed_over") == 9
+    assert said.send(get()).answer()[2] == b"192.0.2.7"
+    assert half.send(".100.2 4567 80\r\n" + get()).answer()[2] == b"192.0.2.8"
+    assert silent.send("PROXY TCP4 192.0.2.9 198.51.100.2 4567 80\r\n" + get()).answer()[2] == b"192.0.2.9"
+    assert r.n("proxy_refused") == 0
+
+
+def test_connections_of_a_tcp_app_drain_and_new_ones_go_to_the_next_router(router, target):
+    def serve(conn):
+        try:
+            conn.send("hello\n")
+            while more := conn.sock.recv(65536):
+                conn.send(more)
+        except OSError:
+            pass
+        conn.close()
+
+    t = target(listen=False)
+    t.serve = serve
+    t.start()
+    table = "app a probe_ms=100 drain_ms=%d %s\ntarget a/1 %s\ntcp\n"
+    r = router(table % (1000, "", t.addr))
+    old = r.connect()
+    assert old.read(6) == b"hello\n"
+    r.table(table % (1000, "hold=1", t.addr))
+    waiting = r.connect()
+    r.until("a", "waiting", 1)
+    r.replace()
+    assert old.send("still").read(5) == b"still"
+    r.table(table % (1000, "", t.addr))  # the old one takes it up as well
+    assert waiting.read(6) == b"hello\n"
+    new = r.connect()
+    assert new.read(6) == b"hello\n"
+    assert old.closed() and waiting.closed()  # the drain is over
+    until(r.is_left)
+    assert new.send("on").read(2) == b"on"
+    assert r.n("a")["failed_cut"] == 2
