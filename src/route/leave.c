@@ -395,6 +395,8 @@ static void look_at(struct leaving *l, struct client *c)
 
 	if (c->state == CLIENT_H2 || leave_offer(c)) /* it has said GOAWAY, and ends with its last stream */
 		return;
+	/* A connection that carries several requests at once (HTTP/2) would say GOAWAY here, in two steps,
+	 * and be looked at as an idle one when they are answered. */
 	if (!x) {
 		if (l->t->loop.now_ms >= l->until_ms && c->state != CLIENT_LINGER)
 			client_next(c, AFTER_LINGER);

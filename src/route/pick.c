@@ -40,6 +40,22 @@ __attribute__((noinline)) static bool pick_near(const struct exchange *x, struct
 	return i >= 0;
 }
 
+/* Requests that another router has inside the target, while one takes the other's place: the limit is the
+ * target's, however many routers there are. Nothing announces that one of them ends; who waits for a
+ * place looks again by itself. */
+static uint32_t inside_other(const struct thread *t, const struct target *g)
+{
+	const struct router *r = t->r;
+	uint32_t rows = r->shm->threads / SHM_BANKS, bank = !r->bank;
+	uint64_t n = 0;
+
+	if (!atomic_load_explicit(&r->shm->used[bank], memory_order_relaxed))
+		return 0;
+	for (uint32_t i = 0; i < r->thread_count; i++)
+		n += shm_get(&shm_counts(r->shm, bank * rows + i, g->slot)->inflight);
+	return (uint32_t)n;
+}
+
 static enum balance_verdict pick(struct exchange *x, struct target **ret)
 {
 	struct app *app = x->app;
@@ -55,6 +71,8 @@ static enum balance_verdict pick(struct exchange *x, struct target **ret)
 								      memory_order_relaxed);
 		b[i].outstanding = atomic_load_explicit(&g->shared->outstanding,
 							memory_order_relaxed);
+		if (app->conf.target_limit)
+			b[i].outstanding += inside_other(x->t, g);
 		b[i].tried = x->tried_count && find_tried(x, g) >= 0;
 	}
 	if (x->near && pick_near(x, b, ret))

@@ -103,6 +103,30 @@ def test_what_is_inside_is_answered_first_and_then_goes_over(serve):
     assert failures(settled(r)) == {}
 
 
+def test_the_limit_of_a_target_counts_what_is_inside_both_routers(serve):
+    go = threading.Semaphore(0)
+
+    def handler(c, line, fields):
+        go.acquire()
+        return echo(c, line, fields)
+
+    r, t = serve(handler, "target_limit=2")
+    old = [r.connect().send(post("old%d" % i)) for i in range(2)]
+    until(lambda: len(t.seen) == 2)
+    r.replace()
+    new = [r.connect().send(post("new%d" % i)) for i in range(2)]
+    r.until("a", "waiting", 2)
+    time.sleep(0.2)  # they look for a place again and again
+    assert len(t.seen) == 2
+    go.release()
+    until(lambda: len(t.seen) == 3)
+    time.sleep(0.1)
+    assert len(t.seen) == 3
+    go.release(10)
+    assert sorted(c.answer()[2] for c in old + new) == [b"new0", b"new1", b"old0", b"old1"]
+    until(r.is_left)
+
+
 # --- waiting ---
 
 def test_requests_that_wait_go_over_with_their_bytes(router, target):
