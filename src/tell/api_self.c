@@ -313,9 +313,10 @@ static void end_upgrade(struct tell *t, json_t *o, const char *outcome, const ch
 static void tried(struct call *c, int status, const char *text)
 {
 	struct tell *t = c->t;
-	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s}", "who", c->who, "why", t->upgrade.why, "path",
-			      t->upgrade.path, "outcome", "running", "reason", "");
-	CLEANUP(json_decrefp) json_t *answer = o, *said = json_loads(text, 0, NULL);
+	CLEANUP(json_decrefp) json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s}", "who", c->who, "why",
+						    t->upgrade.why, "path", t->upgrade.path, "outcome",
+						    "running", "reason", "");
+	CLEANUP(json_decrefp) json_t *said = json_loads(text, 0, NULL);
 	CLEANUP_FD int fd = TAKE_FD(t->upgrade.fd);
 	struct err e;
 
