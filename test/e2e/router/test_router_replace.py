@@ -556,3 +556,54 @@ def test_connections_of_a_tcp_app_drain_and_new_ones_go_to_the_next_router(route
     until(r.is_left)
     assert new.send("on").read(2) == b"on"
     assert r.n("a")["failed_cut"] == 2
+
+
+# --- what the operator decided ---
+
+def test_what_was_found_out_about_a_waiting_request_goes_over(router, target):
+    a, b = target(lambda c, line, fields: ok("a")), target(lambda c, line, fields: ok("b"))
+    table = "app a %s\ntarget a/1 " + a.addr + "\ntarget a/2 " + b.addr + "\npolicy near=4 near_name=x-tenant\n"
+    r = router(table % "")
+    until(lambda: r.n("a/1")["state"] == r.n("a/2")["state"] == 1)
+
+    def ask(i):
+        return get("/%d" % i, extra="X-Tenant: %d\r\ntraceparent: 00-%032x-%016x-01\r\n" % (i, i + 1, i + 1))
+
+    usual = [r.connect().send(ask(i)).answer()[2] for i in range(24)]
+    assert set(usual) == {b"a", b"b"}
+    r.log(24)
+    r.table(table % "hold=1")
+    conns = [r.connect().send(ask(i)) for i in range(24)]
+    r.until("a", "waiting", 24)
+    r.replace()
+    until(r.is_left)
+    assert r.n("a")["held_now"] == 24
+    r.table(table % "")
+    got = [c.answer()[2] for c in conns]
+    # All at once, some find the target that is theirs too full; by chance half of them would meet it.
+    assert sum(x == y for x, y in zip(got, usual)) >= 20
+    assert {e["trace"] for e in r.log(24)} == {"%032x" % (i + 1) for i in range(24)}
+    until(lambda: r.n("a")["held_now"] == 0)
+
+
+def test_connections_of_an_address_are_counted_by_the_next_router(router, target):
+    t = target(echo)
+    r = router(app(t, extra="limit connections=3"))
+    r.until("a/1", "state", 1)
+    conns = [r.connect() for _ in range(3)]
+    for c in conns:
+        assert c.send(get()).answer()[0] == 200
+    for _ in range(2):
+        r.replace()
+        until(r.is_left)
+        assert r.connect().closed()
+        assert all(c.send(get()).answer()[0] == 200 for c in conns)
+    conns.pop().close()
+
+    def another():
+        try:
+            return r.get()[0] == 200
+        except (OSError, EOFError):
+            return False
+
+    until(another)
