@@ -8,6 +8,7 @@
  *	inside a target					answered here, then handed over
  *	WebSocket					close frame 1012 at the end of a frame
  *	event stream					ended behind an event
+ *	HTTP/2						GOAWAY in two steps, ends with its last stream
  *	with a layer (TLS), or no heir to take it	"Connection: close" with its next answer
  *
  * Long streams are ended spread over the first half of their app's drain, so that not all of their
@@ -395,8 +396,6 @@ static void look_at(struct leaving *l, struct client *c)
 
 	if (c->state == CLIENT_H2 || leave_offer(c)) /* it has said GOAWAY, and ends with its last stream */
 		return;
-	/* A connection that carries several requests at once (HTTP/2) would say GOAWAY here, in two steps,
-	 * and be looked at as an idle one when they are answered. */
 	if (!x) {
 		if (l->t->loop.now_ms >= l->until_ms && c->state != CLIENT_LINGER)
 			client_next(c, AFTER_LINGER);

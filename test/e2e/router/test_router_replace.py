@@ -607,3 +607,39 @@ def test_connections_of_an_address_are_counted_by_the_next_router(router, target
             return False
 
     until(another)
+
+
+# --- over TLS ---
+
+def test_a_tls_connection_ends_with_its_next_answer(serve, tmp_path):
+    from test_router_tls import dial, make_cert
+
+    r, t = serve(echo, more=make_cert(tmp_path, "one", ["first.test"]))
+    c = dial(r)
+    assert c.send(get()).answer()[0] == 200
+    r.replace()
+    assert not r.is_left()
+    status, fields, body = c.send(post("x")).answer()
+    assert (status, body, fields["connection"]) == (200, b"x", ["close"])
+    assert c.closed()
+    until(r.is_left)
+    d = dial(r)
+    assert d.send(get()).answer()[0] == 200
+
+
+def test_a_connection_of_http2_is_told_to_go_away(serve):
+    r, t = serve(echo)
+    c = r.connect().send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+
+    def frames_until(kind):
+        while True:
+            head = c.read(9)
+            payload = c.read(int.from_bytes(head[:3], "big"))
+            if head[3] == kind:
+                return payload
+
+    frames_until(4)  # SETTINGS
+    r.replace()
+    assert frames_until(7)[:4] == b"\x7f\xff\xff\xff"  # GOAWAY, for no stream yet
+    c.close()
+    until(r.is_left)
