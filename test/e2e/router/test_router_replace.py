@@ -475,8 +475,8 @@ def test_a_new_one_that_hangs_gets_nothing_and_the_old_one_goes_on(serve):
     finally:
         os.kill(pid, signal.SIGCONT)
     assert r.get()[0] == 200
-    n = settled(r)
-    assert n["clients"] == 0 and failures(n) == {}
+    until(lambda: r.n("clients") == 0)
+    assert failures(settled(r)) == {}
 
 
 def test_the_old_one_is_killed_while_it_hands_over(router, target):
