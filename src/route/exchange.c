@@ -218,6 +218,8 @@ void exchange_broke(struct exchange *x, int error)
 				.error = error};
 	enum retry_verdict v;
 
+	if (reused && !x->answer_begun && (error == 0 || error == ECONNRESET || error == EPIPE))
+		upstream_learn(g, x->up->idle_ms);
 	x->died_under += f.written > 0;
 	f.died_under = x->died_under;
 	v = retry_decide(&f);

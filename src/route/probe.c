@@ -52,6 +52,9 @@ static void publish(struct probe *p, int error)
 		return;
 	atomic_store(&slot->since_ms, p->r->loop.now_ms);
 	atomic_store(&slot->state, state[p->health.state]);
+	/* Its process ended, and with it connections of any age: that says nothing of its limit. */
+	if (p->health.state == HEALTH_DOWN)
+		atomic_store(&p->shared->idle, 0);
 	log_info(p->health.state == HEALTH_UP ? "target.up" : "target.down", "target=%s error=%d",
 		 p->name, error);
 }

@@ -27,6 +27,7 @@
 #include "core/balance.h"
 #include "core/bucket.h"
 #include "core/hold.h"
+#include "core/idle.h"
 #include "core/near.h"
 #include "core/policy.h"
 #include "core/retry.h"
@@ -49,7 +50,6 @@
 #define ACCEPT_PAUSE_MS 100
 #define PUMP_ROUNDS 16	     /* reads for one stream before others get their turn */
 #define IDLE_MS 60000	     /* of a pooled connection */
-#define IDLE_SURE_MS 1000    /* a POST over TCP takes one that was idle for less */
 #define IDLE_MAX 256	     /* pooled connections to a target in a thread */
 #define LINGER_MS 2000	     /* reading out after an answer that closes */
 #define LINGER_BYTES (256u * 1024)
@@ -196,6 +196,7 @@ struct shared_target {
 	_Atomic uint32_t outstanding; /* requests and tunnels inside, all threads */
 	_Atomic uint32_t health;      /* enum health_state; written by main */
 	_Atomic uint32_t refused;     /* a thread met a refusal that main has not looked at */
+	_Atomic uint64_t idle;	      /* what was learned of its idle connections: core/idle.h */
 	uint64_t id;
 	struct probe *probe; /* main's */
 };
@@ -278,7 +279,7 @@ struct upstream {
 	struct exchange *x;    /* NULL: idle */
 	struct list in_target; /* its idle or active ones */
 	struct list in_age;    /* of the thread's idle ones, oldest first */
-	uint64_t idle_since_ms;
+	uint64_t idle_since_ms, idle_ms; /* idle_ms: for how long it was, when it was taken */
 	bool connecting, reused;
 	bool outdated; /* the target has another address now */
 };
@@ -294,6 +295,8 @@ void upstream_drop_idle(struct target *g);
 void upstream_outdate(struct target *g); /* keeps no connection that there is now */
 void upstream_sweep(struct thread *t); /* closes those that were idle for too long */
 int upstream_error(struct upstream *u);
+/* Its target ended it when it had been idle for age_ms. */
+void upstream_learn(struct target *g, uint64_t age_ms);
 
 /* --- clients (client.c, accept.c) --- */
 

@@ -13,10 +13,34 @@ static void on_upstream(struct loop_io *io, uint32_t events)
 	struct upstream *u = container_of(io, struct upstream, conn.io);
 
 	conn_note(&u->conn, events);
-	if (u->x)
+	if (u->x) {
 		exchange_run(u->x);
-	else if (u->conn.readable || u->conn.broken)
+	} else if (u->conn.readable || u->conn.broken) {
+		if (u->conn.half_closed || u->conn.broken)
+			upstream_learn(u->target, u->conn.t->loop.now_ms - u->idle_since_ms);
 		upstream_close(u);
+	}
+}
+
+void upstream_learn(struct target *g, uint64_t age_ms)
+{
+	uint64_t before, now = g->t->loop.now_ms;
+
+	if (g->kind != TARGET_TCP) /* nothing is on its way there */
+		return;
+	before = atomic_load_explicit(&g->shared->idle, memory_order_relaxed);
+	atomic_store_explicit(&g->shared->idle, idle_learn(before, age_ms, now), memory_order_relaxed);
+}
+
+/* What the target is about to end is better ended here: nobody takes it by mistake. The newest are
+ * used first, so one look at the oldest whenever another one comes is enough. */
+static void drop_near_its_end(struct target *g, uint64_t now_ms)
+{
+	uint64_t near = idle_near_ms(atomic_load_explicit(&g->shared->idle, memory_order_relaxed));
+	struct upstream *oldest = container_of(g->idle.next, struct upstream, in_target);
+
+	if (near != UINT64_MAX && now_ms - oldest->idle_since_ms >= near && g->idle_count > 1)
+		upstream_close(oldest);
 }
 
 static void unpool(struct upstream *u)
@@ -68,6 +92,7 @@ void upstream_keep(struct upstream *u)
 	list_add_tail(&g->idle, &u->in_target);
 	list_add_tail(&t->idle_upstreams, &u->in_age);
 	g->idle_count++;
+	drop_near_its_end(g, t->loop.now_ms);
 }
 
 void upstream_drop_idle(struct target *g)
@@ -98,18 +123,21 @@ void upstream_sweep(struct thread *t)
 }
 
 /* A request that may not be repeated takes, over TCP, only a connection that is surely alive: the
- * target's end of it may be on its way. Over a unix socket nothing is on its way. */
+ * target's end of it may be on its way (core/idle.h). Over a unix socket nothing is on its way. */
 static struct upstream *take_idle(struct exchange *x, struct target *g)
 {
 	struct upstream *u;
+	uint64_t age;
 
 	if (list_empty(&g->idle) || g->app->conf.proxy)
 		return NULL;
 	u = container_of(g->idle.prev, struct upstream, in_target);
+	age = x->t->loop.now_ms - u->idle_since_ms;
 	if (g->kind == TARGET_TCP && !x->safe &&
-	    x->t->loop.now_ms - u->idle_since_ms >= IDLE_SURE_MS)
+	    age >= idle_sure_ms(atomic_load_explicit(&g->shared->idle, memory_order_relaxed)))
 		return NULL;
 	unpool(u);
+	u->idle_ms = age;
 	u->reused = true;
 	return u;
 }
