@@ -104,6 +104,19 @@ static void check_tcp(struct checker *c, struct conf_app *app, const struct tree
 		app->target_limit = TCP_LIMIT;
 }
 
+static void check_eject(struct checker *c, const struct conf_app *app, const struct tree_node *key)
+{
+	const struct tree_node *eject = tree_key(key->value, "eject"), *at;
+
+	if (!eject || eject->value->kind != TREE_MAP || app->eject_most_ms >= app->eject_time_ms)
+		return;
+	at = tree_key(eject->value, "time");
+	at = at ? at : tree_key(eject->value, "most");
+	problem_error(c->problems, at->line, at->column,
+		      "app '%s': the first ejection (eject.time) is longer than the longest (eject.most)",
+		      app->name);
+}
+
 static void check_hosts(struct checker *c, struct conf_app *app, const struct tree_node *key)
 {
 	if (tree_key(key->value, "hosts"))
@@ -348,6 +361,7 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 		if (key->value->kind != TREE_MAP)
 			continue;
 		check_run(&c, app, key);
+		check_eject(&c, app, key);
 		if (app->tcp)
 			check_tcp(&c, app, key);
 		else

@@ -273,6 +273,37 @@ const struct schema_row schema_rows[] = {
 		   "others' places do not change when one comes or goes, and none gets more than 5/4 of its share, "
 		   "or 8 at once where that is more."),
 
+	ROW(SCHEMA_APP, "eject", SECTION, 0, 0, NULL,
+	    .doc = "When a target that is up is given a rest, because it serves worse than the others. Never the "
+		   "last one that is up, and never more than half of them. 0 switches a reason off."),
+	ROW(APP(eject_failures), "eject.failures", INT, 0, 1000, "5",
+	    .doc = "So many tries in a row failed: no connection, broken off, no answer in time. An idle connection "
+		   "that had ended is none of these."),
+	ROW(APP(eject_errors), "eject.errors", INT, 0, 100, "50",
+	    .doc = "Such a share of its tries failed, in percent."),
+	ROW(APP(eject_server_errors), "eject.server_errors", INT, 0, 100, "50",
+	    .doc = "Its share of 5xx is so many points of percent above the median of the other targets. What all "
+		   "of them answer is the app's, and nobody is ejected for it."),
+	ROW(APP(eject_latency), "eject.latency", INT, 0, 1000, "5",
+	    .doc = "It takes so many times as long until an answer begins as the median of the other targets."),
+	ROW(APP(eject_latency_by_ms), "eject.latency_by", MS, 0, HOUR, "500ms",
+	    .doc = "And by so much longer at least."),
+	ROW(APP(eject_requests), "eject.requests", INT, 1, 1000000, "50",
+	    .doc = "Shares and times are judged by this many requests at least, of it and of those that it is "
+		   "compared with."),
+	ROW(APP(eject_window_ms), "eject.window", MS, 1000, HOUR, "10s",
+	    .doc = "The time over which they are judged."),
+	ROW(APP(eject_silence_ms), "eject.silence", MS, 0, HOUR, "250ms",
+	    .doc = "A target that owes answers and says nothing for so long, and for much longer than it usually "
+		   "takes, while others answer, gets no new requests and is probed at once. As much later without an "
+		   "answer to that either it is ejected as stuck: GETs and HEADs that it has not answered "
+		   "are tried elsewhere, once. A probe that is answered brings it back."),
+	ROW(APP(eject_time_ms), "eject.time", MS, 100, HOUR, "5s",
+	    .doc = "How long the first time; each time in a row twice as long. Where there is a health path, it must "
+		   "be answered well too before the target is back."),
+	ROW(APP(eject_most_ms), "eject.most", MS, 100, DAY, "2m",
+	    .doc = "The longest time. After as long without another one it begins anew."),
+
 	ROW(APP(mixed), "mixed", WORD, 0, 0, "ok", .run_only = true, .words = mixed_words,
 	    .doc = "never: two releases must not run side by side. A change then holds all requests, ends the "
 		   "old instances, starts the new ones, and releases."),

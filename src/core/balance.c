@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The targets that may be taken form four classes; the first that has anyone with
+ * The targets that may be taken form classes; the first that has anyone with
  * a place decides. One that broke under this request comes last, even after one
- * that nobody has looked at yet.
+ * that nobody has looked at yet; behind it only those that are avoided.
  */
 #include "core/balance.h"
 
-enum class { UP, UNKNOWN, UP_TRIED, UNKNOWN_TRIED, CLASS_COUNT };
+enum class { UP, UNKNOWN, UP_TRIED, UNKNOWN_TRIED, AVOID, AVOID_TRIED, CLASS_COUNT };
 
 static enum class class_of(const struct balance_target *t)
 {
 	if (t->use != USE_SERVE || t->health == HEALTH_DOWN)
 		return CLASS_COUNT;
+	if (t->avoid)
+		return t->tried ? AVOID_TRIED : AVOID;
 	return (t->health == HEALTH_UP ? UP : UNKNOWN) + (t->tried ? UP_TRIED : UP);
 }
 
@@ -40,15 +42,17 @@ static void count(struct candidates *c, const struct balance_target *t, uint32_t
 static enum class decide(const struct candidates c[CLASS_COUNT])
 {
 	bool up_full = false; /* then it is waited for, rather than an unknown one tried */
+	bool any_full = false; /* or one that is avoided */
 
 	for (enum class class = UP; class < CLASS_COUNT; class++) {
 		bool up = class == UP || class == UP_TRIED;
 
-		if (!c[class].any || (!up && up_full))
+		if (!c[class].any || (!up && up_full) || (class >= AVOID && any_full))
 			continue;
 		if (c[class].ties)
 			return class;
 		up_full |= up;
+		any_full |= class < AVOID;
 	}
 	return CLASS_COUNT;
 }

@@ -4,6 +4,9 @@
  * requests among those that may serve, are up and are below their limit. Ties go
  * round, so that equal targets get equal work at low load.
  *
+ * One that is suspected or ejected (core/silence.h, core/eject.h) is avoided: it is taken when
+ * nobody else is there at all, because then it is the best there is.
+ *
  * When none is up, but one is still unknown, that one is tried (after a restart of
  * the router, nobody has been looked at yet).
  */
@@ -18,6 +21,7 @@ struct balance_target {
 	uint32_t outstanding;
 	uint64_t mark; /* core/near.h; not looked at here */
 	bool tried; /* this request was sent to it before: only taken when nobody else has a place */
+	bool avoid; /* suspected or ejected */
 };
 
 enum balance_verdict {

@@ -10,6 +10,8 @@
  * can be switched off).
  * GET and HEAD, once: when no byte of an answer has arrived, and fewer than two targets
  * have died under it.
+ * GET and HEAD that a stuck target owes (core/silence.h), once: it has not died, but for this request it
+ * is as good as that. What arrives from it later is dropped.
  * Nothing else: a POST that may have been executed is never executed twice.
  */
 #pragma once
@@ -27,6 +29,8 @@ struct retry_facts {
 	uint64_t written;      /* bytes of it that the socket took */
 	uint32_t writes;       /* write calls that took bytes */
 	bool all_written;      /* head and whole body */
+	bool stuck;	       /* nothing broke: the target was ejected because it is stuck */
+	bool moved;	       /* it was sent on for that reason before */
 	int error;	       /* errno; 0: end of stream; ETIMEDOUT: no answer in time */
 	uint32_t died_under;   /* targets that broke under this request after it was sent to them,
 				  this one included */
@@ -37,6 +41,7 @@ enum retry_verdict {
 	RETRY_UNSENT, /* the names are those of the counters */
 	RETRY_UNREAD,
 	RETRY_SAFE,
+	RETRY_MOVED, /* only when stuck */
 };
 
 enum retry_verdict retry_decide(const struct retry_facts *f);

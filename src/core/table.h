@@ -79,6 +79,19 @@ struct table_target {
 	uint8_t addr[TABLE_ADDR_MAX]; /* a sockaddr */
 };
 
+/* When a target that is up is not as good as the others: core/eject.h. Where nothing else is said, 0
+ * means that it is not looked at. */
+struct eject_rules {
+	uint32_t failures;	    /* tries that failed in a row */
+	uint32_t errors;	    /* percent of its tries that failed */
+	uint32_t server_errors;	    /* 5xx, points of percent above the others */
+	uint32_t latency;	    /* times as slow as the others ... */
+	uint32_t latency_least_ms;  /* ... and by so much */
+	uint32_t requests;	    /* in the window: with less, no share is judged */
+	uint32_t window_ms, time_ms, most_ms; /* time: of the first ejection; most: of any. Never 0 */
+	uint32_t silent_ms;	    /* silence that is no cause for suspicion yet */
+};
+
 struct table_app {
 	uint32_t name;	      /* offset */
 	uint32_t health_path; /* offset of "/up"; of "": a connection that opens is enough */
@@ -97,6 +110,7 @@ struct table_app {
 	uint32_t to_https;     /* 1: plain requests are redirected */
 	uint32_t hsts_s;       /* Strict-Transport-Security: max-age; 0: none */
 	uint32_t drain_ms; /* what is inside a router may go on so long when the next one takes its place */
+	struct eject_rules eject;
 	uint32_t policy; /* index + 1 of what its operator wants beyond that; 0: nothing */
 };
 

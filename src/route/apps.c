@@ -27,6 +27,7 @@ void target_unref(struct target *g)
 		return;
 	ensure(list_empty(&g->active) && list_empty(&g->idle));
 	loop_timer_fini(&g->t->loop, &g->drain);
+	loop_timer_fini(&g->t->loop, &g->watch);
 	shared_target_unref(g->shared);
 	app_unref(g->app);
 	free(g);
@@ -55,6 +56,7 @@ static struct target *target_make(struct thread *t, struct shared_target *shared
 	g->refs = 1;
 	g->use = USE_PROBE;
 	g->drain.on_time = on_drain_over;
+	g->watch.on_time = stuck_on_watch;
 	list_init(&g->idle);
 	list_init(&g->active);
 	map_put(&t->targets_by_id, g->id, g);

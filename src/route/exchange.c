@@ -171,84 +171,7 @@ void exchange_begin(struct client *c)
 	exchange_route(x);
 }
 
-/* --- when something breaks --- */
-
-/* Makes the request ready to be sent from its beginning. */
-static void rewind_ask(struct exchange *x)
-{
-	struct out *o = &x->ask.out;
-
-	if (x->req) {
-		o->v[0] = (struct iovec){x->req->data, x->req->len};
-		o->at = 0;
-		o->n = MAX(o->n, 1);
-	}
-	x->ask.sent = 0;
-	x->ask.writes = 0;
-	x->ask.over = false;
-	x->ask_failed = false;
-	x->scanned = 0;
-}
-
-static void count_retry(struct exchange *x, struct target *g, enum retry_verdict v)
-{
-	struct shm_counts *n[] = {x->app->n, g->n};
-
-	for (int i = 0; i < 2; i++)
-		shm_add(v == RETRY_UNSENT   ? &n[i]->retried_unsent
-			: v == RETRY_UNREAD ? &n[i]->retried_unread
-					    : &n[i]->retried_safe,
-			1);
-}
-
-void exchange_broke(struct exchange *x, int error)
-{
-	struct target *g = x->target;
-	struct app *app = x->app;
-	struct shm_counts *n = g->n;
-	bool reused = x->up->reused;
-	struct retry_facts f = {.is_unix = g->kind == TARGET_UNIX,
-				.unread_counts = x->app->conf.retry_unread,
-				.safe_method = x->safe,
-				.replayable = !x->req || x->ask.sent <= x->req->len,
-				.answer_begun = x->answer_begun,
-				.written = x->ask.sent,
-				.writes = x->ask.writes,
-				.all_written = x->ask.over,
-				.error = error};
-	enum retry_verdict v;
-
-	if (reused && !x->answer_begun && (error == 0 || error == ECONNRESET || error == EPIPE))
-		upstream_learn(g, x->up->idle_ms);
-	x->died_under += f.written > 0;
-	f.died_under = x->died_under;
-	v = retry_decide(&f);
-	if (v == RETRY_NO) {
-		if (x->cut)
-			shm_add(&x->app->n->failed_cut, 1), shm_add(&n->failed_cut, 1);
-		else
-			shm_add(error == ETIMEDOUT ? &n->failed_504 : &n->failed_502, 1);
-		answer_own(x, error == ETIMEDOUT ? 504 : 502,
-			   error == ETIMEDOUT ? "the app did not answer in time"
-					      : "the app broke off before it answered",
-			   false);
-		return;
-	}
-	count_retry(x, g, v);
-	/* An old connection that was closed says nothing about the target. */
-	if (!reused)
-		exchange_note_tried(x, g, v == RETRY_UNSENT);
-	x->fresh = true;
-	x->cut = false;
-	exchange_let_go(x, false);
-	buffer_put(x->t, &x->ans);
-	rewind_ask(x);
-	app->refs++;
-	exchange_route(x);
-	/* It may stand behind others now, and have left a place that they can take. */
-	wait_freed(app);
-	app_unref(app);
-}
+/* --- its end --- */
 
 void exchange_client_left(struct exchange *x)
 {
@@ -398,6 +321,8 @@ static void ask_run(struct exchange *x)
 		}
 		if (r == STREAM_AGAIN)
 			client_again(x->client);
+		if (r == STREAM_OVER)
+			stuck_asked(x);
 		if (r == STREAM_OVER || x->ask.sent != before)
 			exchange_timer(x, r == STREAM_WAIT_FROM ? x->app->conf.body_ms
 								: x->app->conf.response_ms);

@@ -73,6 +73,7 @@ static enum balance_verdict pick(struct exchange *x, struct target **ret)
 							memory_order_relaxed);
 		if (app->conf.target_limit)
 			b[i].outstanding += inside_other(x->t, g);
+		b[i].avoid = target_avoided(g->shared);
 		b[i].tried = x->tried_count && find_tried(x, g) >= 0;
 	}
 	if (x->near && pick_near(x, b, ret))
@@ -114,6 +115,7 @@ void exchange_let_go(struct exchange *x, bool keep_up)
 	}
 	if (!g)
 		return;
+	stuck_dropped(x);
 	x->target = NULL;
 	x->app->inside -= !x->upgraded;
 	shm_sub(&g->n->inflight, 1);
@@ -176,8 +178,10 @@ bool exchange_try(struct exchange *x)
 		r = upstream_get(x, g, x->fresh);
 		if (r == CONNECT_OK || r == CONNECT_GOING_ON)
 			break;
-		if (r == CONNECT_FAILED)
+		if (r == CONNECT_FAILED) {
+			stuck_failed(g, errno);
 			exchange_note_refused(x, errno);
+		}
 		if (x->tried_count == TRIED_MAX) {
 			exchange_let_go(x, false);
 			return false;

@@ -7,6 +7,10 @@
  * A probe is a GET of the app's health path; 200 to 399 passes, and a redirect is
  * not followed. Without a path, a connection that opens passes. Its own connection
  * each time: an app that takes no new ones is not up.
+ *
+ * A process that is stopped still has connections opened by its kernel. So when a target without a
+ * health path is suspected to be stuck, it is asked `OPTIONS *`, the ping of HTTP (RFC 9110, 9.3.7), and
+ * whatever it says to that is a sign of life.
  */
 #include "route/route_priv.h"
 
@@ -27,6 +31,7 @@ struct probe {
 	uint32_t interval_ms, timeout_ms, rise, fall, slot, app_slot, seen, proxy;
 	uint32_t len;
 	bool open, asked, watched;
+	bool life; /* it is no health path that was asked for: any answer is a sign of life */
 	char host[256], path[1024], name[MSG_NAME], answer[PROBE_HEAD];
 };
 
@@ -55,6 +60,8 @@ static void publish(struct probe *p, int error)
 	/* Its process ended, and with it connections of any age: that says nothing of its limit. */
 	if (p->health.state == HEALTH_DOWN)
 		atomic_store(&p->shared->idle, 0);
+	if (p->health.state == HEALTH_UP)
+		eject_came_up(p->r, p->shared, p->target.app);
 	log_info(p->health.state == HEALTH_UP ? "target.up" : "target.down", "target=%s error=%d",
 		 p->name, error);
 }
@@ -77,6 +84,8 @@ static void done(struct probe *p, enum health_event ev, int error)
 	struct router *r = p->r;
 	struct shm_slot *slot = &r->shm->slot[p->slot];
 	struct shm_counts *n = shm_counts(r->shm, r->first_row, p->slot);
+	bool answered = p->asked && p->len;
+	uint64_t next;
 	bool changed;
 
 	close_probe(p);
@@ -93,7 +102,10 @@ static void done(struct probe *p, enum health_event ev, int error)
 		view_outage(r, p->target.app);
 	/* Also after each pass and failure: readiness is judged by them. */
 	bell_ring(changed || ev == HEALTH_FAILED ? r->controller_bell : -1);
-	loop_timer_set(&r->loop, &p->timer, MAX(p->health.next_probe_ms, r->loop.now_ms + 1));
+	eject_probe_done(r, p->shared, p->target.app, answered, ev == HEALTH_PASSED);
+	next = atomic_load(&p->shared->ejected) ? r->loop.now_ms + p->interval_ms / 10
+						: p->health.next_probe_ms;
+	loop_timer_set(&r->loop, &p->timer, MAX(next, r->loop.now_ms + 1));
 }
 
 static enum health_event refusal(int error)
@@ -107,9 +119,12 @@ static void ask(struct probe *p)
 	const struct proxy_ends own = {.known = false};
 	int n = 0;
 
+	/* Never of a TCP app: what is silent there owes nobody an answer. */
+	p->life = !p->path[0] && (atomic_load(&p->shared->suspect) ||
+				  atomic_load(&p->shared->ejected) == EJECT_STUCK);
 	if (p->proxy)
 		n = (int)proxy_format((enum proxy_version)p->proxy, &own, text);
-	if (!p->path[0]) {
+	if (!p->path[0] && !p->life) {
 		if (n && send(p->io.fd, text, (size_t)n, MSG_NOSIGNAL) != n)
 			done(p, HEALTH_FAILED, errno ? errno : EIO);
 		else
@@ -117,9 +132,9 @@ static void ask(struct probe *p)
 		return;
 	}
 	n += snprintf(text + n, sizeof(text) - (size_t)n,
-		     "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: upstate-probe\r\nAccept: */*\r\n"
+		     "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: upstate-probe\r\nAccept: */*\r\n"
 		     "Connection: close\r\n\r\n",
-		     p->path, p->host);
+		     p->life ? "OPTIONS" : "GET", p->life ? "*" : p->path, p->host);
 	p->asked = true;
 	/* A fresh socket takes it whole. */
 	if (send(p->io.fd, text, (size_t)n, MSG_NOSIGNAL) != n)
@@ -133,6 +148,11 @@ static void read_answer(struct probe *p)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
+	if (p->life) { /* an end too is something that only a process that runs can do */
+		p->len = 1;
+		done(p, HEALTH_PASSED, 0);
+		return;
+	}
 	if (n <= 0) {
 		done(p, HEALTH_FAILED, n < 0 ? errno : ECONNRESET);
 		return;
@@ -211,10 +231,18 @@ static void on_probe_time(struct loop_timer *timer)
 {
 	struct probe *p = container_of(timer, struct probe, timer);
 
-	if (p->open)
+	if (p->open && p->asked && p->life) /* its connection did open */
+		done(p, HEALTH_PASSED, 0);
+	else if (p->open)
 		done(p, HEALTH_FAILED, ETIMEDOUT);
 	else
 		start(p);
+}
+
+void probe_now(struct shared_target *g)
+{
+	if (g->probe && !g->probe->open)
+		start(g->probe);
 }
 
 static struct probe *probe_make(struct router *r, struct shared_target *shared, uint32_t slot)

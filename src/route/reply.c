@@ -10,6 +10,7 @@
 static void bad_answer(struct exchange *x, const char *why)
 {
 	shm_add(&x->target->n->failed_502, 1);
+	stuck_failed(x->target, EPROTO);
 	log_debug("answer.bad", "target=%s reason=\"%s\"", x->target->name, why);
 	answer_own(x, 502, why, false);
 }
@@ -94,6 +95,7 @@ static void start_reply(struct exchange *x, struct http1_head *h)
 	}
 	x->status = h->status;
 	x->target_us = clock_us() - x->sent_us;
+	stuck_answered(x);
 	x->up_reusable = h->keep_alive;
 	u->conn.in->at += h->head_len;
 	u->conn.in->len -= h->head_len;
@@ -185,6 +187,8 @@ void reply_head(struct exchange *x)
 				return;
 			}
 		}
+		if (!x->answer_begun)
+			stuck_heard(x->target);
 		x->answer_begun = true;
 		r = http1_answer(u->conn.in->data + u->conn.in->at, u->conn.in->len, &x->scanned,
 				 &limits, x->is_head, false, h, &why);
@@ -259,6 +263,7 @@ void reply_run(struct exchange *x)
 		exchange_client_left(x);
 		return;
 	default:
+		stuck_failed(x->target, EPIPE);
 		count_cut(x);
 		exchange_finish(x, exchange_after_cut(x));
 		return;

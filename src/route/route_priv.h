@@ -26,11 +26,13 @@
 #include "base/map.h"
 #include "core/balance.h"
 #include "core/bucket.h"
+#include "core/eject.h"
 #include "core/hold.h"
 #include "core/idle.h"
 #include "core/near.h"
 #include "core/policy.h"
 #include "core/retry.h"
+#include "core/silence.h"
 #include "core/table.h"
 #include "core/tally.h"
 #include "loop/loop.h"
@@ -197,8 +199,14 @@ struct shared_target {
 	_Atomic uint32_t health;      /* enum health_state; written by main */
 	_Atomic uint32_t refused;     /* a thread met a refusal that main has not looked at */
 	_Atomic uint64_t idle;	      /* what was learned of its idle connections: core/idle.h */
+	_Atomic uint32_t suspect;     /* silent for too long; set by a thread, cleared by who hears of it */
+	_Atomic uint32_t ejected;     /* enum eject_cause; written by main */
+	_Atomic uint32_t streak;      /* tries that failed in a row */
+	_Atomic uint64_t heard_ms;    /* the last sign of life; in the future: it is excused until then */
 	uint64_t id;
-	struct probe *probe; /* main's */
+	struct probe *probe; /* this one and all below: main's */
+	struct eject *eject; /* NULL: never looked at */
+	uint64_t judge_ms;   /* suspected: when its silence is taken for proven; else 0 */
 };
 
 /* Who came how often to an app with a rate. It begins anew when the rate is changed. */
@@ -207,6 +215,12 @@ struct limiter {
 	struct bucket_rate rate;
 	struct bucket_table buckets;
 };
+
+static inline bool target_avoided(const struct shared_target *g)
+{
+	return atomic_load_explicit(&g->suspect, memory_order_relaxed) ||
+	       atomic_load_explicit(&g->ejected, memory_order_relaxed);
+}
 
 struct shared_app {
 	_Atomic uint32_t refs;
@@ -244,6 +258,8 @@ struct target {
 	struct list idle;   /* struct upstream, newest last */
 	struct list active; /* struct upstream */
 	struct loop_timer drain;
+	struct loop_timer watch; /* armed while it owes answers, and some time longer */
+	struct silence silence;
 	uint64_t drain_until_ms, id, mark;
 	uint32_t idle_count, slot, release, refs; /* exchanges, and 1 for the table */
 	uint32_t seen; /* generation mark of the last table that had it */
@@ -432,6 +448,9 @@ struct exchange {
 	uint32_t leave_after_ms;
 	int ask_error;
 	bool up_reusable, fresh;
+	bool owed;  /* the target has it whole and has not begun to answer */
+	bool moved; /* away from a target that was stuck */
+	bool stale; /* a connection that had ended broke under it */
 	uint8_t tries, died_under, interim, tried_count;
 	enum access_end end;
 	uint16_t status;
@@ -449,8 +468,6 @@ struct exchange {
 void exchange_begin(struct client *c);
 void exchange_run(struct exchange *x);	 /* something may have become possible */
 void exchange_route(struct exchange *x); /* pick a target and send, or wait */
-/* The target broke: error as in struct retry_facts. */
-void exchange_broke(struct exchange *x, int error);
 void exchange_client_left(struct exchange *x);
 void exchange_let_go(struct exchange *x, bool keep_up); /* of target and connection */
 void exchange_finish(struct exchange *x, enum client_after after);
@@ -468,6 +485,22 @@ void exchange_note_tried(struct exchange *x, struct target *g, bool refused);
 /* x's target gave this error: if nobody listens there, the probes should know. */
 void exchange_note_refused(struct exchange *x, int error);
 void exchange_timer(struct exchange *x, uint32_t ms); /* 0: none */
+
+/* broke.c */
+/* The target broke: error as in struct retry_facts. */
+void exchange_broke(struct exchange *x, int error);
+/* Its target is stuck: it goes elsewhere when that is right, else it waits on. */
+void exchange_move(struct exchange *x);
+
+/* stuck.c: what the threads note about targets that fail */
+void stuck_on_watch(struct loop_timer *timer);
+void stuck_asked(struct exchange *x);	 /* all of it was sent */
+void stuck_heard(struct target *g);	 /* bytes came from it */
+void stuck_answered(struct exchange *x); /* its answer began; x->target_us is set */
+void stuck_did_well(struct target *g);	 /* a try at it did not fail */
+void stuck_dropped(struct exchange *x);	 /* it lets go of its target; harmless when nothing is owed */
+void stuck_failed(struct target *g, int error); /* a try at it failed */
+void stuck_move(struct thread *t);	 /* what was sent to stuck targets */
 
 /* wait.c */
 void wait_enter(struct exchange *x);
@@ -573,6 +606,7 @@ struct thread {
 	int wake_fd;
 	_Atomic(struct command *) commands;
 	_Atomic bool look; /* health or places changed: look at what waits */
+	_Atomic bool move; /* a target was ejected as stuck: look at what was sent to it */
 	struct loop_timer tick, sweep;
 	struct view *view;
 	const struct table *table;
@@ -628,6 +662,9 @@ struct router {
 	int controller_bell, log_bell, main_bell;
 	struct loop_io main_io;
 	struct loop_timer beat;
+	struct loop_timer look, verdict; /* eject.c */
+	struct eject_seen *seen;	 /* scratch of it */
+	uint32_t seen_cap;
 	uint32_t thread_count;
 	uint32_t bank, first_row; /* in the numbers: row first_row + i is thread i's */
 	uint32_t uid, gid;
@@ -646,6 +683,7 @@ struct router {
 	uint64_t leave_until_ms;
 	struct loop_timer leave_look;
 	_Atomic bool refused; /* some target's `refused` is set */
+	_Atomic bool accused; /* some target's `suspect` is, or its `streak` is long */
 };
 
 void view_take(struct router *r, int fd, uint64_t generation);
@@ -653,5 +691,12 @@ void view_outage(struct router *r, uint32_t app); /* after health changed there 
 void bell_ring(int fd);
 void probe_take(struct router *r, struct view *v); /* a new table */
 void probe_refused(struct router *r);
+void probe_now(struct shared_target *g); /* unless one is on its way already */
+/* eject.c */
+void eject_start(struct router *r);
+void eject_accused(struct router *r);
+/* A probe ended. answered: whatever it was, so the target is not stuck. */
+void eject_probe_done(struct router *r, struct shared_target *g, uint32_t app, bool answered, bool passed);
+void eject_came_up(struct router *r, struct shared_target *g, uint32_t app);
 /* Gives up every right that carrying requests does not need. Exits when that fails. */
 void sandbox_enter(const struct router *r);

@@ -281,6 +281,7 @@ static void on_main_bell(struct loop_io *io, uint32_t events)
 	if (read(io->fd, &n, sizeof(n)) < 0)
 		return;
 	probe_refused(r);
+	eject_accused(r);
 	if (r->ready || !r->view)
 		return;
 	for (uint32_t i = 0; i < r->thread_count; i++)
@@ -323,6 +324,7 @@ int router_main(int argc, char **argv)
 	    msg_channel_open(&r.keeper, &r.loop, MSG_CHANNEL_FD) < 0)
 		give_up("opening the keeper's socket");
 	on_beat(&r.beat);
+	eject_start(&r);
 	loop_run(&r.loop);
 	return 0;
 }

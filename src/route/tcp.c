@@ -39,6 +39,7 @@ void tcp_connected(struct exchange *x)
 {
 	x->status = TCP_STATUS;
 	x->target_us = clock_us() - x->start_us - x->wait_us;
+	stuck_did_well(x->target);
 	exchange_answered_by(x);
 	tunnel_start(x, false);
 }

@@ -85,6 +85,8 @@ static void on_wake(struct loop_io *io, uint32_t events)
 	if (read(io->fd, &n, sizeof(n)) < 0)
 		return;
 	take_commands(t);
+	if (atomic_exchange(&t->move, false))
+		stuck_move(t);
 	if (!atomic_exchange(&t->look, false))
 		return;
 	LIST_EACH_SAFE(app, tmp, &t->waiting_apps, in_waiting)

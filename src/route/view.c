@@ -40,8 +40,10 @@ struct shared_target *shared_target_ref(struct shared_target *g)
 
 void shared_target_unref(struct shared_target *g)
 {
-	if (g && atomic_fetch_sub(&g->refs, 1) == 1)
-		free(g);
+	if (!g || atomic_fetch_sub(&g->refs, 1) != 1)
+		return;
+	free(g->eject);
+	free(g);
 }
 
 void view_unref(struct view *v)

@@ -114,7 +114,8 @@ void ship_receipt(const struct shm_sum *now, const struct shm_sum *base, struct 
 			  d.failed_cut + d.failed_lost,
 		.refused = d.refused_4xx + d.refused_503,
 		.held = d.held,
-		.retried = d.retried_unsent + d.retried_unread + d.retried_safe,
+		.retried = d.retried_unsent + d.retried_unread + d.retried_safe +
+			   d.retried_moved,
 		.slowed = d.slowed,
 		.client_left = d.client_left,
 		.p50_us = shm_quantile_us(&d, 0.5),

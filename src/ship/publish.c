@@ -198,6 +198,16 @@ static void app_values(const struct ship_app *a, struct table_app *v)
 		.to_https = c->https == CONF_HTTPS_REDIRECT,
 		.hsts_s = c->hsts_s,
 		.drain_ms = c->drain_ms,
+		.eject = {.failures = c->eject_failures,
+			  .errors = c->eject_errors,
+			  .server_errors = c->eject_server_errors,
+			  .latency = c->eject_latency,
+			  .latency_least_ms = c->eject_latency_by_ms,
+			  .requests = c->eject_requests,
+			  .window_ms = c->eject_window_ms,
+			  .time_ms = c->eject_time_ms,
+			  .most_ms = c->eject_most_ms,
+			  .silent_ms = c->eject_silence_ms},
 	};
 }
 

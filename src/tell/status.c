@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "core/eject.h"
 
 static PRINTF(3, 4) void set(struct tell_status_of *ret, const char *status, const char *fmt, ...)
 {
@@ -60,12 +61,47 @@ void tell_part_status(struct tell *t, enum part p, struct tell_status_of *ret)
 		set(ret, "good", "runs since %s", since);
 }
 
+/* Is it up, and gets no requests all the same? Then ret says why. */
+static bool ejected(const struct shm_slot *slot, char *ret, size_t size)
+{
+	enum eject_cause cause = (enum eject_cause)atomic_load(&slot->ejected);
+	uint32_t value = atomic_load(&slot->ejected_value);
+	uint64_t until = atomic_load(&slot->ejected_until_wall_ms);
+	char when[CLOCK_TEXT], what[80];
+
+	switch (cause) {
+	case EJECT_FAILURES:
+		snprintf(what, sizeof(what), "%u failures in a row", value);
+		break;
+	case EJECT_ERRORS:
+		snprintf(what, sizeof(what), "%u %% of what it was sent failed", value);
+		break;
+	case EJECT_SERVER_ERRORS:
+		snprintf(what, sizeof(what), "%u %% of its answers are 5xx, the others give fewer", value);
+		break;
+	case EJECT_LATENCY:
+		snprintf(what, sizeof(what), "it takes %u ms, the others are much faster", value);
+		break;
+	case EJECT_STUCK:
+		snprintf(what, sizeof(what), "it takes requests and answers nothing");
+		break;
+	default:
+		return false;
+	}
+	if (until)
+		snprintf(ret, size, "ejected: %s, until %.8s UTC", what, clock_text(until, when) + 11);
+	else
+		snprintf(ret, size, "ejected: %s, until it does", what);
+	return true;
+}
+
 static void process_status(struct ship_app *a, const struct rollout_unit *u, const char *name,
 			   struct tell_status_of *ret)
 {
 	struct ship_unit *x = ship_unit(a, u->id);
 	const struct shm_slot *slot = &a->ship->shm->slot[x->shm_slot];
 	enum target_state state = (enum target_state)atomic_load(&slot->state);
+	char out[160];
 
 	if (x->refused)
 		set(ret, "ugly", "%s could not be started: %s; it is tried again", name, x->why);
@@ -75,6 +111,8 @@ static void process_status(struct ship_app *a, const struct rollout_unit *u, con
 		set(ret, "ugly", "%s %s; it is started again", name, x->seen.reason);
 	else if (x->seen.state == INSTANCE_STOPPING || x->seen.state == INSTANCE_GONE)
 		set(ret, "ugly", "%s is ending", name);
+	else if (state == TARGET_UP && ejected(slot, out, sizeof(out)))
+		set(ret, "bad", "%s is %s", name, out);
 	else if (state == TARGET_UP && x->seen.starts > 1)
 		set(ret, "good", "%s serves, start %u; before: %s", name, x->seen.starts, x->seen.reason);
 	else if (state == TARGET_UP)
@@ -124,11 +162,14 @@ void tell_target_status(struct ship_app *a, const struct ship_target *x, struct 
 {
 	const struct shm_slot *slot = &a->ship->shm->slot[x->shm_slot];
 	enum target_state state = (enum target_state)atomic_load(&slot->state);
+	char out[160];
 
 	if (!x->addr_len)
 		set(ret, "ugly", "%s", x->problem);
 	else if (ship_use(a, x->name, USE_SERVE) != USE_SERVE)
 		set(ret, "bad", "it gets no traffic, by order");
+	else if (state == TARGET_UP && ejected(slot, out, sizeof(out)))
+		set(ret, "bad", "%s", out);
 	else if (state == TARGET_UP && x->problem[0])
 		set(ret, "bad", "it serves at its last known address: %s", x->problem);
 	else if (state == TARGET_UP)

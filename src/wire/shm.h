@@ -61,6 +61,12 @@
 	X(retried_unsent, "sent to another target: nothing had been written")                      \
 	X(retried_unread, "sent to another target: the socket proved it unread")                   \
 	X(retried_safe, "sent to another target once: GET or HEAD without an answer")              \
+	X(retried_moved, "sent to another target once: GET or HEAD, and the first was stuck")      \
+	X(tries_failed, "no connection, broken off, malformed, or no answer in time")               \
+	X(suspected, "times that a target was silent for too long")                                \
+	X(ejected, "times that a target was given a rest")                                         \
+	X(heads, "answers that began")                                                             \
+	X(heads_us, "sum of the times until they did, from when they were asked for")              \
 	X(connects, "connections opened to it (target)")                                           \
 	X(connect_failed, "connections to it that failed (target)")                                \
 	X(reused, "requests on a connection that was there (target)")                              \
@@ -113,6 +119,9 @@ struct shm_slot {
 	_Atomic uint64_t since_ms; /* of this state, clock_ms() */
 	_Atomic uint64_t passed;   /* probes passed since the target came into the table */
 	_Atomic uint64_t last_ms;  /* of the last probe */
+	_Atomic uint32_t ejected;  /* enum eject_cause (core/eject.h); 0: it is not */
+	_Atomic uint32_t ejected_value;		/* what spoke against it */
+	_Atomic uint64_t ejected_until_wall_ms; /* 0: until it answers */
 };
 
 /* Counters of one thread of the router that belong to no app. A text that ends with "(gauge)" makes it

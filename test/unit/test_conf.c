@@ -129,6 +129,16 @@ static void an_app_has_the_defaults_of_a_careful_operator(void **state UNUSED)
 	assert_int_equal(a->body_ms, 60000);
 	assert_int_equal(a->tunnel_ms, 0);
 	assert_true(a->retry_unread);
+	assert_int_equal(a->eject_failures, 5);
+	assert_int_equal(a->eject_errors, 50);
+	assert_int_equal(a->eject_server_errors, 50);
+	assert_int_equal(a->eject_latency, 5);
+	assert_int_equal(a->eject_latency_by_ms, 500);
+	assert_int_equal(a->eject_requests, 50);
+	assert_int_equal(a->eject_window_ms, 10000);
+	assert_int_equal(a->eject_silence_ms, 250);
+	assert_int_equal(a->eject_time_ms, 5000);
+	assert_int_equal(a->eject_most_ms, 120000);
 	assert_int_equal(a->mixed, CONF_MIXED_OK);
 	assert_int_equal(a->bake_ms, 10000);
 	assert_int_equal(a->keep, 5);
@@ -153,6 +163,8 @@ static const char everything[] =
     "    health: { path: /up?deep=1, every: 500ms, timeout: 250ms, rise: 2, fall: 5 }\n"
     "    drain: 0\n    hold: { wait: 5s, requests: 0, bytes: 1k }\n    limit: 0\n    body: 10MB\n"
     "    timeouts: { connect: 1s, response: 90, body: 30s, tunnel: 1h }\n"
+    "    eject: { failures: 3, errors: 20, server_errors: 0, latency: 2, latency_by: 1s, requests: 10,\n"
+    "      window: 1m, silence: 1s, time: 10s, most: 10s }\n"
     "    retry_unread: false\n    mixed: never\n    bake: 1m\n    keep: 2\n"
     "  old:\n"
     "    hosts: old.example.org\n"
@@ -317,6 +329,16 @@ static void everything_can_be_said_of_an_app(void **state UNUSED)
 	assert_int_equal(a->body_ms, 30000);
 	assert_int_equal(a->tunnel_ms, 3600000);
 	assert_false(a->retry_unread);
+	assert_int_equal(a->eject_failures, 3);
+	assert_int_equal(a->eject_errors, 20);
+	assert_int_equal(a->eject_server_errors, 0);
+	assert_int_equal(a->eject_latency, 2);
+	assert_int_equal(a->eject_latency_by_ms, 1000);
+	assert_int_equal(a->eject_requests, 10);
+	assert_int_equal(a->eject_window_ms, 60000);
+	assert_int_equal(a->eject_silence_ms, 1000);
+	assert_int_equal(a->eject_time_ms, 10000);
+	assert_int_equal(a->eject_most_ms, 10000);
 	assert_int_equal(a->mixed, CONF_MIXED_NEVER);
 	assert_int_equal(a->bake_ms, 60000);
 	assert_int_equal(a->keep, 2);
@@ -408,6 +430,16 @@ static void every_mistake_is_told_at_once_in_order(void **state UNUSED)
 	    "f:7:11: error: stop: expected one of TERM, INT, QUIT, HUP, USR1, USR2, KILL, "
 	    "WINCH, ABRT, "
 	    "found 'TREM'; did you mean 'TERM'?\n");
+}
+
+static void the_first_ejection_is_not_longer_than_the_longest(void **state UNUSED)
+{
+	refused("apps:\n  web:\n    run: a $PORT\n    eject: { time: 10s, most: 9s }\n",
+		"f:4:14: error: app 'web': the first ejection (eject.time) is longer than the longest "
+		"(eject.most)\n");
+	refused("apps:\n  web:\n    run: a $PORT\n    eject:\n      most: 1s\n",
+		"f:5:7: error: app 'web': the first ejection (eject.time) is longer than the longest "
+		"(eject.most)\n");
 }
 
 static void types_are_named_when_they_are_wrong(void **state UNUSED)
@@ -779,6 +811,7 @@ int main(void)
 	    cmocka_unit_test(the_nearest_word_is_near),
 	    cmocka_unit_test(unknown_keys_come_with_the_right_word),
 	    cmocka_unit_test(every_mistake_is_told_at_once_in_order),
+	    cmocka_unit_test(the_first_ejection_is_not_longer_than_the_longest),
 	    cmocka_unit_test(types_are_named_when_they_are_wrong),
 	    cmocka_unit_test(ranges_are_told_with_their_bound),
 	    cmocka_unit_test(an_app_runs_or_is_elsewhere),

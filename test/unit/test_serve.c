@@ -186,6 +186,28 @@ static void one_that_broke_under_the_request_comes_last(void **state UNUSED)
 	assert_int_equal(taken, 1);
 }
 
+static void one_that_is_avoided_is_taken_only_when_nobody_else_is_there(void **state UNUSED)
+{
+	targets[0].avoid = targets[1].avoid = true;
+	targets[2].outstanding = targets[3].outstanding = 8;
+	for (uint32_t turn = 0; turn < 4; turn++) {
+		assert_int_equal(balance_pick(targets, 4, 0, turn, &taken), BALANCE_PICKED);
+		assert_int_equal(taken, 2 + turn % 2);
+	}
+	/* It is better to wait for one that does well, or to try again where it failed. */
+	assert_int_equal(balance_pick(targets, 4, 8, 0, &taken), BALANCE_FULL);
+	targets[2].tried = targets[3].tried = true;
+	assert_int_equal(balance_pick(targets, 4, 0, 0, &taken), BALANCE_PICKED);
+	assert_int_equal(taken, 2);
+	targets[2].health = targets[3].health = HEALTH_UNKNOWN;
+	assert_int_equal(balance_pick(targets, 4, 0, 0, &taken), BALANCE_PICKED);
+	assert_int_equal(taken, 2);
+	targets[2].health = targets[3].health = HEALTH_DOWN;
+	targets[0].tried = true;
+	assert_int_equal(balance_pick(targets, 4, 0, 0, &taken), BALANCE_PICKED);
+	assert_int_equal(taken, 1);
+}
+
 /* --- retry --- */
 
 /* A small POST over a unix socket, sent in one write, reset before an answer. */
@@ -237,6 +259,30 @@ static void get_is_tried_once_more_and_never_after_two_deaths(void **state UNUSE
 	f.died_under = 1;
 	f.answer_begun = true;
 	assert_int_equal(retry_decide(&f), RETRY_NO);
+}
+
+static void what_a_stuck_target_owes_goes_elsewhere_once_if_it_may_be_asked_twice(void **state UNUSED)
+{
+	struct retry_facts f = {.safe_method = true, .replayable = true, .written = 100, .writes = 1,
+				.all_written = true, .stuck = true, .died_under = 1};
+
+	assert_int_equal(retry_decide(&f), RETRY_MOVED);
+	f.moved = true;
+	assert_int_equal(retry_decide(&f), RETRY_NO);
+	f.moved = false;
+	f.died_under = 2;
+	assert_int_equal(retry_decide(&f), RETRY_NO);
+	f.died_under = 1;
+	f.answer_begun = true;
+	assert_int_equal(retry_decide(&f), RETRY_NO);
+	f.answer_begun = false;
+	/* A POST that it has may be executed when it goes on; one that it has not goes. */
+	f.safe_method = false;
+	f.is_unix = f.unread_counts = true;
+	f.error = ECONNRESET;
+	assert_int_equal(retry_decide(&f), RETRY_NO);
+	f.written = f.writes = 0;
+	assert_int_equal(retry_decide(&f), RETRY_UNSENT);
 }
 
 /* --- hold --- */
@@ -350,6 +396,7 @@ int main(void)
 		cmocka_unit_test_setup(ties_go_round_evenly_though_one_is_out, four_that_are_up),
 		cmocka_unit_test_setup(only_use_serve_is_taken, four_that_are_up),
 		cmocka_unit_test_setup(an_unknown_one_is_tried_only_when_none_is_up, four_that_are_up),
+		cmocka_unit_test_setup(one_that_is_avoided_is_taken_only_when_nobody_else_is_there, four_that_are_up),
 		cmocka_unit_test_setup(the_limit_is_reached_and_never_passed, four_that_are_up),
 		cmocka_unit_test_setup(a_full_up_one_is_waited_for_rather_than_an_unknown_one_tried,
 				       four_that_are_up),
@@ -364,6 +411,7 @@ int main(void)
 		cmocka_unit_test(what_was_held_is_let_out_at_the_pace_of_the_answers),
 		cmocka_unit_test(every_way_out_of_a_wait_says_that_someone_may_go),
 		cmocka_unit_test(an_outage_after_an_order_begins_with_the_orders_end),
+		cmocka_unit_test(what_a_stuck_target_owes_goes_elsewhere_once_if_it_may_be_asked_twice),
 		cmocka_unit_test(retry_after_is_at_least_a_second_and_bounded),
 	};
 

@@ -170,6 +170,19 @@ static void set_app(struct table_in_app *a, uint32_t i, char *word, char *value)
 	FIELD(a->v, to_https)
 	FIELD(a->v, hsts_s)
 	FIELD(a->v, drain_ms)
+	if (!strncmp(word, "eject_", 6)) {
+		word += 6;
+		FIELD(a->v.eject, failures)
+		FIELD(a->v.eject, errors)
+		FIELD(a->v.eject, server_errors)
+		FIELD(a->v.eject, latency)
+		FIELD(a->v.eject, latency_least_ms)
+		FIELD(a->v.eject, requests)
+		FIELD(a->v.eject, window_ms)
+		FIELD(a->v.eject, time_ms)
+		FIELD(a->v.eject, most_ms)
+		FIELD(a->v.eject, silent_ms)
+	}
 	fprintf(stderr, "no setting of an app is called %s\n", word);
 	exit(2);
 }
@@ -295,7 +308,9 @@ static void read_line(char *line)
 			.hold_wait_ms = 5000, .hold_requests = 1000, .hold_bytes = 16 << 20,
 			.connect_ms = 2000, .response_ms = 30000, .body_ms = 30000, .probe_ms = 1000,
 			.probe_timeout_ms = 1000, .rise = 1, .fall = 2, .retry_unread = 1,
-			.drain_ms = 30000};
+			.drain_ms = 30000,
+			.eject = {.window_ms = 10000, .time_ms = 5000, .most_ms = 60000,
+				  .requests = 20}};
 
 		i = in.app_count++;
 		hosts[i][0] = "*";
@@ -537,8 +552,9 @@ static void print_slot(const char *name, uint32_t slot, const char **comma)
 	struct shm_sum s;
 
 	shm_sum_slot(host.shm, slot, &s);
-	printf("%s\"%s\": {\"state\": %u, \"passed\": %llu", *comma, name,
-	       host.shm->slot[slot].state, (unsigned long long)host.shm->slot[slot].passed);
+	printf("%s\"%s\": {\"state\": %u, \"passed\": %llu, \"cause\": %u", *comma, name,
+	       host.shm->slot[slot].state, (unsigned long long)host.shm->slot[slot].passed,
+	       host.shm->slot[slot].ejected);
 #define X(n, what) printf(", \"" #n "\": %llu", (unsigned long long)s.n);
 	COUNT_TABLE(X)
 #undef X

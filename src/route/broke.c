@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Something went wrong between an exchange and its target: does another one get it, does it wait on, or
+ * has it failed? core/retry decides from the facts that are gathered here.
+ */
+#include "route/route_priv.h"
+
+/* Makes the request ready to be sent from its beginning. */
+static void rewind_ask(struct exchange *x)
+{
+	struct out *o = &x->ask.out;
+
+	if (x->req) {
+		o->v[0] = (struct iovec){x->req->data, x->req->len};
+		o->at = 0;
+		o->n = MAX(o->n, 1);
+	}
+	x->ask.sent = 0;
+	x->ask.writes = 0;
+	x->ask.over = false;
+	x->ask_failed = false;
+	x->scanned = 0;
+}
+
+static void count_retry(struct exchange *x, struct target *g, enum retry_verdict v)
+{
+	struct shm_counts *n[] = {x->app->n, g->n};
+
+	for (int i = 0; i < 2; i++)
+		shm_add(v == RETRY_UNSENT   ? &n[i]->retried_unsent
+			: v == RETRY_UNREAD ? &n[i]->retried_unread
+			: v == RETRY_MOVED  ? &n[i]->retried_moved
+					    : &n[i]->retried_safe,
+			1);
+}
+
+static struct retry_facts facts_of(const struct exchange *x, int error)
+{
+	return (struct retry_facts){.is_unix = x->target->kind == TARGET_UNIX,
+				    .unread_counts = x->app->conf.retry_unread,
+				    .safe_method = x->safe,
+				    .replayable = !x->req || x->ask.sent <= x->req->len,
+				    .answer_begun = x->answer_begun,
+				    .written = x->ask.sent,
+				    .writes = x->ask.writes,
+				    .all_written = x->ask.over,
+				    .moved = x->moved,
+				    .error = error};
+}
+
+/* To another target, or into the waiting room. note: that it was at this one. */
+static void send_elsewhere(struct exchange *x, enum retry_verdict v, bool note)
+{
+	struct app *app = x->app;
+
+	count_retry(x, x->target, v);
+	if (note)
+		exchange_note_tried(x, x->target, v == RETRY_UNSENT);
+	x->fresh = true;
+	x->cut = false;
+	exchange_let_go(x, false);
+	buffer_put(x->t, &x->ans);
+	rewind_ask(x);
+	app->refs++;
+	exchange_route(x);
+	/* It may stand behind others now, and have left a place that they can take. */
+	wait_freed(app);
+	app_unref(app);
+}
+
+static void give_up(struct exchange *x, int error)
+{
+	struct shm_counts *n = x->target->n;
+
+	if (x->cut)
+		shm_add(&x->app->n->failed_cut, 1), shm_add(&n->failed_cut, 1);
+	else
+		shm_add(error == ETIMEDOUT ? &n->failed_504 : &n->failed_502, 1);
+	answer_own(x, error == ETIMEDOUT ? 504 : 502,
+		   error == ETIMEDOUT ? "the app did not answer in time"
+				      : "the app broke off before it answered",
+		   false);
+}
+
+void exchange_broke(struct exchange *x, int error)
+{
+	bool reused = x->up->reused;
+	bool stale = reused && !x->answer_begun &&
+		     (error == 0 || error == ECONNRESET || error == EPIPE);
+	struct retry_facts f = facts_of(x, error);
+	enum retry_verdict v;
+
+	if (stale)
+		upstream_learn(x->target, x->up->idle_ms);
+	else if (!x->cut)
+		stuck_failed(x->target, error);
+	x->stale |= stale && f.written;
+	x->died_under += f.written > 0;
+	f.died_under = x->died_under;
+	v = retry_decide(&f);
+	if (v == RETRY_NO)
+		give_up(x, error);
+	else /* an old connection that was closed says nothing about the target */
+		send_elsewhere(x, v, !reused);
+}
+
+void exchange_move(struct exchange *x)
+{
+	struct retry_facts f;
+	enum retry_verdict v;
+
+	if (x->state != X_CONNECT && (x->state != X_ASK || !x->owed))
+		return;
+	f = facts_of(x, 0);
+	f.stuck = true;
+	/* Where an old connection broke, no target died. */
+	f.died_under = x->died_under + 1u - x->stale;
+	v = retry_decide(&f);
+	if (v == RETRY_NO)
+		return;
+	x->died_under++;
+	x->moved = true;
+	send_elsewhere(x, v, true);
+}
