@@ -190,6 +190,12 @@ const struct schema_row schema_rows[] = {
 	    .doc = "Answers over https tell browsers to use nothing else for this long "
 		   "(Strict-Transport-Security); 0: they do not. There is no way back for browsers that have "
 		   "seen it: begin with a short time."),
+	ROW(SCHEMA_APP, "retry", SECTION, 0, 0, NULL,
+	    .doc = "How many GETs and HEADs may be tried again at another target, so that an overload is not "
+		   "doubled. What is proven unread, and what could not be sent, does not count."),
+	ROW(APP(retry_share), "retry.share", INT, 0, 100, "20",
+	    .doc = "Percent of the app's recent requests (about 10 s)."),
+	ROW(APP(retry_least), "retry.least", INT, 0, 1000000, "10", .doc = "So many a second in any case."),
 
 	ROW(APP(proxy), "proxy", WORD, 0, 0, "off", .words = proxy_words,
 	    .doc = "Begin each connection to a target with a PROXY protocol header of this version, which says who the client "

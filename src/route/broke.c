@@ -48,6 +48,22 @@ static struct retry_facts facts_of(const struct exchange *x, int error)
 				    .error = error};
 }
 
+/* May a target that may work on it get it as well? Each thread has its part of what is allowed. */
+static bool within_budget(struct exchange *x, enum retry_verdict v)
+{
+	const struct table_app *conf = &x->app->conf;
+	uint32_t least = conf->retry_least * (BUDGET_WINDOW_MS / 1000) / x->t->r->thread_count;
+
+	if (v != RETRY_SAFE && v != RETRY_MOVED)
+		return true;
+	if (budget_take(&x->app->budget, conf->retry_share, conf->retry_least ? MAX(least, 1u) : 0,
+			shm_get(&x->app->n->requests), x->t->loop.now_ms))
+		return true;
+	shm_add(&x->app->n->retry_refused, 1);
+	shm_add(&x->target->n->retry_refused, 1);
+	return false;
+}
+
 /* To another target, or into the waiting room. note: that it was at this one. */
 static void send_elsewhere(struct exchange *x, enum retry_verdict v, bool note)
 {
@@ -98,7 +114,7 @@ void exchange_broke(struct exchange *x, int error)
 	x->died_under += f.written > 0;
 	f.died_under = x->died_under;
 	v = retry_decide(&f);
-	if (v == RETRY_NO)
+	if (v == RETRY_NO || !within_budget(x, v))
 		give_up(x, error);
 	else /* an old connection that was closed says nothing about the target */
 		send_elsewhere(x, v, !reused);
@@ -116,7 +132,7 @@ void exchange_move(struct exchange *x)
 	/* Where an old connection broke, no target died. */
 	f.died_under = x->died_under + 1u - x->stale;
 	v = retry_decide(&f);
-	if (v == RETRY_NO)
+	if (v == RETRY_NO || !within_budget(x, v))
 		return;
 	x->died_under++;
 	x->moved = true;

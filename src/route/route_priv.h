@@ -26,6 +26,7 @@
 #include "base/map.h"
 #include "core/balance.h"
 #include "core/bucket.h"
+#include "core/budget.h"
 #include "core/eject.h"
 #include "core/hold.h"
 #include "core/idle.h"
@@ -276,6 +277,7 @@ struct app {
 	struct table_app conf; /* its plain values */
 	struct hold hold;
 	struct hold_limits limits;
+	struct budget budget; /* this thread's part of it */
 	struct list waiting;	/* struct exchange, first come first */
 	struct list in_waiting; /* of the thread's apps with waiters */
 	struct loop_timer again;

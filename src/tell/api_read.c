@@ -344,6 +344,9 @@ static void app_limits(struct ship_app *a, json_t *list)
 		snprintf(name, sizeof(name), "%s.rate.clients", a->name);
 		limit(list, name, "clients whose rate is known", BUCKET_KEYS, 0, sum.rate_forgotten);
 	}
+	snprintf(name, sizeof(name), "%s.retry", a->name);
+	limit(list, name, "percent of requests that may be tried again", a->conf->retry_share, 0,
+	      sum.retry_refused);
 	if (a->conf->run) {
 		snprintf(name, sizeof(name), "%s.units", a->name);
 		limit(list, name, "instances, old and new ones", ROLLOUT_UNITS_MAX, a->rollout.unit_count, 0);

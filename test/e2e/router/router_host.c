@@ -170,6 +170,8 @@ static void set_app(struct table_in_app *a, uint32_t i, char *word, char *value)
 	FIELD(a->v, to_https)
 	FIELD(a->v, hsts_s)
 	FIELD(a->v, drain_ms)
+	FIELD(a->v, retry_share)
+	FIELD(a->v, retry_least)
 	if (!strncmp(word, "eject_", 6)) {
 		word += 6;
 		FIELD(a->v.eject, failures)
@@ -309,6 +311,7 @@ static void read_line(char *line)
 			.connect_ms = 2000, .response_ms = 30000, .body_ms = 30000, .probe_ms = 1000,
 			.probe_timeout_ms = 1000, .rise = 1, .fall = 2, .retry_unread = 1,
 			.drain_ms = 30000,
+			.retry_share = 20, .retry_least = 10,
 			.eject = {.window_ms = 10000, .time_ms = 5000, .most_ms = 60000,
 				  .requests = 20}};
 

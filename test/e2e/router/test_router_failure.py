@@ -436,3 +436,34 @@ def test_one_that_is_much_slower_than_the_others_is_ejected(router, target):
     c = r.connect()
     until(lambda: [c.send(get()).answer()[0] for _ in range(5)] and r.n("a/0")["cause"] == 4)
     assert r.n("a/1")["cause"] == 0 and r.n("a/2")["cause"] == 0
+
+
+# --- how often is tried again ---
+
+def test_retries_stay_within_their_budget(router, target):
+    """Everything breaks: a tenth is tried again, and each of the others gets its error at once."""
+    made = [target(lambda c, line, f: False) for _ in range(3)]
+    r = router("threads 1\napp a retry_share=10 retry_least=0\n" + "".join(
+        "target a/%d %s\n" % (i, t.addr) for i, t in enumerate(made)))
+    for i in range(3):
+        r.until("a/%d" % i, "state", 1)
+    c = r.connect()
+    statuses = []
+    for _ in range(300):
+        statuses.append(c.send(get()).answer()[0])
+    n = r.n("a")
+    assert statuses == [502] * 300
+    assert 10 <= n["retried_safe"] <= 35, n
+    assert n["retried_safe"] + n["retry_refused"] == 300
+    assert sum(len(t.seen) for t in made) == 300 + n["retried_safe"]
+
+
+def test_what_is_proven_unread_needs_no_budget(router, target, tmp_path):
+    gone = str(tmp_path / "gone")
+    t = target()
+    r = router("threads 1\napp a retry_share=0 retry_least=0 fall=1000\ntarget a/0 unix:%s\ntarget a/1 %s\n"
+               % (gone, t.addr))
+    r.until("a/1", "state", 1)
+    for i in range(20):
+        assert r.connect().send(post("x") if i % 2 else get()).answer()[0] == 200
+    assert r.n("a")["retry_refused"] == 0
