@@ -99,6 +99,7 @@ struct conf_app {
 	enum conf_https https;
 	uint32_t hsts_s; /* Strict-Transport-Security; 0: none */
 	uint32_t retry_share, retry_least;
+	uint32_t slow_start_ms;
 	uint32_t eject_failures, eject_errors, eject_server_errors, eject_requests;
 	uint32_t eject_latency, eject_latency_by_ms, eject_silence_ms;
 	uint32_t eject_window_ms, eject_time_ms, eject_most_ms;

@@ -171,6 +171,9 @@ const struct schema_row schema_rows[] = {
 		   "with tcp the default is 1024."),
 	ROW(APP(body_max), "body", BYTES, 0, 1ull << 50, "0",
 	    .doc = "Size of a request's body; more is answered with 413. 0: no limit."),
+	ROW(APP(slow_start_ms), "slow_start", MS, 0, HOUR, "0",
+	    .doc = "A target that came up, or came back, gets a share of the requests that grows to its full one in "
+		   "this time. For apps that are slow while their caches are cold."),
 	ROW(SCHEMA_APP, "timeouts", SECTION, 0, 0, NULL, .doc = "How long the router waits for a target."),
 	ROW(APP(connect_ms), "timeouts.connect", MS, 10, HOUR, "2s",
 	    .doc = "For a connection; then the next target is tried."),

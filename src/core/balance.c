@@ -2,19 +2,40 @@
  *
  * The targets that may be taken form classes; the first that has anyone with
  * a place decides. One that broke under this request comes last, even after one
- * that nobody has looked at yet; behind it only those that are avoided.
+ * that nobody has looked at yet; behind it only those that are avoided. UP_SLOW are those in their slow
+ * start whose turn it is not.
  */
 #include "core/balance.h"
 
-enum class { UP, UNKNOWN, UP_TRIED, UNKNOWN_TRIED, AVOID, AVOID_TRIED, CLASS_COUNT };
+enum class { UP, UP_SLOW, UNKNOWN, UP_TRIED, UNKNOWN_TRIED, AVOID, AVOID_TRIED, CLASS_COUNT };
 
-static enum class class_of(const struct balance_target *t)
+static bool is_slow(const struct balance_target *t)
+{
+	return t->weight && t->weight < BALANCE_WEIGHT;
+}
+
+/* Its share of the turns, spread evenly (the fraction of turn * golden ratio). */
+static bool takes_part(const struct balance_target *t, uint32_t turn)
+{
+	return !is_slow(t) || turn * 2654435769u >> 24 < t->weight;
+}
+
+static uint64_t cost(const struct balance_target *t)
+{
+	return is_slow(t) ? (uint64_t)t->outstanding * BALANCE_WEIGHT / t->weight : t->outstanding;
+}
+
+static enum class class_of(const struct balance_target *t, uint32_t turn)
 {
 	if (t->use != USE_SERVE || t->health == HEALTH_DOWN)
 		return CLASS_COUNT;
 	if (t->avoid)
 		return t->tried ? AVOID_TRIED : AVOID;
-	return (t->health == HEALTH_UP ? UP : UNKNOWN) + (t->tried ? UP_TRIED : UP);
+	if (t->health != HEALTH_UP)
+		return t->tried ? UNKNOWN_TRIED : UNKNOWN;
+	if (t->tried)
+		return UP_TRIED;
+	return takes_part(t, turn) ? UP : UP_SLOW;
 }
 
 static bool has_place(const struct balance_target *t, uint32_t limit)
@@ -24,16 +45,19 @@ static bool has_place(const struct balance_target *t, uint32_t limit)
 
 struct candidates {
 	bool any;
-	uint32_t least, ties; /* among those that have a place */
+	uint64_t least;
+	uint32_t ties; /* among those that have a place */
 };
 
 static void count(struct candidates *c, const struct balance_target *t, uint32_t limit)
 {
+	uint64_t of = cost(t);
+
 	c->any = true;
-	if (!has_place(t, limit) || (c->ties && t->outstanding > c->least))
+	if (!has_place(t, limit) || (c->ties && of > c->least))
 		return;
-	c->ties = c->ties && t->outstanding == c->least ? c->ties + 1 : 1;
-	c->least = t->outstanding;
+	c->ties = c->ties && of == c->least ? c->ties + 1 : 1;
+	c->least = of;
 }
 
 /* The class that decides, or CLASS_COUNT when all that count are full. That it broke under this
@@ -45,7 +69,7 @@ static enum class decide(const struct candidates c[CLASS_COUNT])
 	bool any_full = false; /* or one that is avoided */
 
 	for (enum class class = UP; class < CLASS_COUNT; class++) {
-		bool up = class == UP || class == UP_TRIED;
+		bool up = class <= UP_SLOW || class == UP_TRIED;
 
 		if (!c[class].any || (!up && up_full) || (class >= AVOID && any_full))
 			continue;
@@ -66,7 +90,7 @@ enum balance_verdict balance_pick(const struct balance_target *t, uint32_t n, ui
 	uint32_t skip;
 
 	for (uint32_t i = 0; i < n; i++) {
-		enum class class = class_of(&t[i]);
+		enum class class = class_of(&t[i], turn);
 
 		if (class == CLASS_COUNT)
 			continue;
@@ -80,7 +104,7 @@ enum balance_verdict balance_pick(const struct balance_target *t, uint32_t n, ui
 	 * out: no neighbour inherits its turns. */
 	skip = turn % c[best].ties;
 	for (uint32_t i = 0; i < n; i++) {
-		if (class_of(&t[i]) != best || t[i].outstanding != c[best].least ||
+		if (class_of(&t[i], turn) != best || cost(&t[i]) != c[best].least ||
 		    !has_place(&t[i], limit) || skip--)
 			continue;
 		*ret_index = i;

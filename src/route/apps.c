@@ -92,6 +92,8 @@ static void target_take(struct thread *t, struct target *g, const struct table_t
 	memcpy(g->addr, conf->addr, sizeof(g->addr));
 	util_copy(g->name, sizeof(g->name), table_string(t->table, conf->name));
 	g->mark = near_mark(t->table->key, g->id);
+	if (conf->use == USE_SERVE && g->use != USE_SERVE)
+		g->serves_since_ms = t->loop.now_ms;
 	g->use = conf->use;
 	g->drain_until_ms = conf->drain_until_ms;
 }

@@ -74,6 +74,7 @@ static void take_back(const struct look *l, uint32_t i)
 
 	eject_end(g->eject, l->r->loop.now_ms);
 	atomic_store(&g->heard_ms, l->r->loop.now_ms + EXCUSE_MS);
+	atomic_store(&g->up_since_ms, l->r->loop.now_ms);
 	log_info("target.back", "target=%s", table_string(l->t, l->target[i].name));
 	publish(l, i);
 	view_outage(l->r, l->app); /* those who wait may go there now */

@@ -56,6 +56,15 @@ static uint32_t inside_other(const struct thread *t, const struct target *g)
 	return (uint32_t)n;
 }
 
+static uint32_t weight_of(const struct app *app, const struct target *g)
+{
+	uint64_t since = atomic_load_explicit(&g->shared->up_since_ms, memory_order_relaxed);
+	uint64_t now = g->t->loop.now_ms;
+
+	since = MAX(since, g->serves_since_ms);
+	return balance_weight(now > since ? now - since : 0, app->conf.slow_start_ms);
+}
+
 static enum balance_verdict pick(struct exchange *x, struct target **ret)
 {
 	struct app *app = x->app;
@@ -74,6 +83,7 @@ static enum balance_verdict pick(struct exchange *x, struct target **ret)
 		if (app->conf.target_limit)
 			b[i].outstanding += inside_other(x->t, g);
 		b[i].avoid = target_avoided(g->shared);
+		b[i].weight = app->conf.slow_start_ms ? weight_of(app, g) : 0;
 		b[i].tried = x->tried_count && find_tried(x, g) >= 0;
 	}
 	if (x->near && pick_near(x, b, ret))

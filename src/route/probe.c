@@ -60,8 +60,10 @@ static void publish(struct probe *p, int error)
 	/* Its process ended, and with it connections of any age: that says nothing of its limit. */
 	if (p->health.state == HEALTH_DOWN)
 		atomic_store(&p->shared->idle, 0);
-	if (p->health.state == HEALTH_UP)
+	if (p->health.state == HEALTH_UP) {
+		atomic_store(&p->shared->up_since_ms, p->r->loop.now_ms);
 		eject_came_up(p->r, p->shared, p->target.app);
+	}
 	log_info(p->health.state == HEALTH_UP ? "target.up" : "target.down", "target=%s error=%d",
 		 p->name, error);
 }

@@ -203,6 +203,7 @@ struct shared_target {
 	_Atomic uint32_t suspect;     /* silent for too long; set by a thread, cleared by who hears of it */
 	_Atomic uint32_t ejected;     /* enum eject_cause; written by main */
 	_Atomic uint32_t streak;      /* tries that failed in a row */
+	_Atomic uint64_t up_since_ms; /* 0: since before this router */
 	_Atomic uint64_t heard_ms;    /* the last sign of life; in the future: it is excused until then */
 	uint64_t id;
 	struct probe *probe; /* this one and all below: main's */
@@ -261,7 +262,7 @@ struct target {
 	struct loop_timer drain;
 	struct loop_timer watch; /* armed while it owes answers, and some time longer */
 	struct silence silence;
-	uint64_t drain_until_ms, id, mark;
+	uint64_t drain_until_ms, id, mark, serves_since_ms;
 	uint32_t idle_count, slot, release, refs; /* exchanges, and 1 for the table */
 	uint32_t seen; /* generation mark of the last table that had it */
 	enum target_use use;

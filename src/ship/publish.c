@@ -198,6 +198,7 @@ static void app_values(const struct ship_app *a, struct table_app *v)
 		.to_https = c->https == CONF_HTTPS_REDIRECT,
 		.hsts_s = c->hsts_s,
 		.drain_ms = c->drain_ms,
+		.slow_start_ms = c->slow_start_ms,
 		.retry_share = c->retry_share,
 		.retry_least = c->retry_least,
 		.eject = {.failures = c->eject_failures,

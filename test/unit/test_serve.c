@@ -208,6 +208,62 @@ static void one_that_is_avoided_is_taken_only_when_nobody_else_is_there(void **s
 	assert_int_equal(taken, 1);
 }
 
+static void one_in_its_slow_start_gets_a_share_that_grows(void **state UNUSED)
+{
+	uint32_t before = 0;
+
+	for (uint32_t up_ms = 0; up_ms <= 10000; up_ms += 2500) {
+		uint32_t times = 0, n = 2560;
+
+		targets[1].weight = balance_weight(up_ms, 10000);
+		for (uint32_t turn = 0; turn < n; turn++) {
+			assert_int_equal(balance_pick(targets, 4, 0, turn, &taken), BALANCE_PICKED);
+			times += taken == 1;
+		}
+		/* A quarter is its full share of four. */
+		assert_in_range(times, n / 4 * MAX(up_ms, 1000u) / 10000 * 8 / 10,
+				n / 4 * MAX(up_ms, 1000u) / 10000 * 12 / 10);
+		assert_true(times > before);
+		before = times;
+	}
+}
+
+static void under_load_it_has_its_share_of_the_outstanding_and_no_more(void **state UNUSED)
+{
+	targets[0].weight = balance_weight(2500, 10000);
+	for (uint32_t turn = 0; turn < 325; turn++) { /* nobody answers */
+		assert_int_equal(balance_pick(targets, 4, 0, turn, &taken), BALANCE_PICKED);
+		targets[taken].outstanding++;
+	}
+	assert_in_range(targets[0].outstanding, 23, 27);
+	assert_in_range(targets[1].outstanding, 98, 102);
+}
+
+static void alone_it_gets_everything_at_once(void **state UNUSED)
+{
+	for (int i = 0; i < 4; i++)
+		targets[i].weight = balance_weight(0, 10000);
+	for (uint32_t turn = 0; turn < 100; turn++)
+		assert_int_equal(balance_pick(targets, 1, 0, turn, &taken), BALANCE_PICKED);
+	/* All in it: as if none were. */
+	for (uint32_t turn = 0; turn < 100; turn++) {
+		assert_int_equal(balance_pick(targets, 4, 25, turn, &taken), BALANCE_PICKED);
+		targets[taken].outstanding++;
+	}
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(targets[i].outstanding, 25);
+	/* And before waiting for a place elsewhere. */
+	targets[0].outstanding = 1;
+	for (int i = 1; i < 4; i++)
+		targets[i].weight = 0;
+	for (uint32_t turn = 0; turn < 24; turn++) {
+		assert_int_equal(balance_pick(targets, 4, 25, turn, &taken), BALANCE_PICKED);
+		assert_int_equal(taken, 0);
+		targets[0].outstanding++;
+	}
+	assert_int_equal(balance_pick(targets, 4, 25, 0, &taken), BALANCE_FULL);
+}
+
 /* --- retry --- */
 
 /* A small POST over a unix socket, sent in one write, reset before an answer. */
@@ -396,6 +452,9 @@ int main(void)
 		cmocka_unit_test_setup(ties_go_round_evenly_though_one_is_out, four_that_are_up),
 		cmocka_unit_test_setup(only_use_serve_is_taken, four_that_are_up),
 		cmocka_unit_test_setup(an_unknown_one_is_tried_only_when_none_is_up, four_that_are_up),
+		cmocka_unit_test_setup(one_in_its_slow_start_gets_a_share_that_grows, four_that_are_up),
+		cmocka_unit_test_setup(under_load_it_has_its_share_of_the_outstanding_and_no_more, four_that_are_up),
+		cmocka_unit_test_setup(alone_it_gets_everything_at_once, four_that_are_up),
 		cmocka_unit_test_setup(one_that_is_avoided_is_taken_only_when_nobody_else_is_there, four_that_are_up),
 		cmocka_unit_test_setup(the_limit_is_reached_and_never_passed, four_that_are_up),
 		cmocka_unit_test_setup(a_full_up_one_is_waited_for_rather_than_an_unknown_one_tried,

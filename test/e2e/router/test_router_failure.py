@@ -467,3 +467,30 @@ def test_what_is_proven_unread_needs_no_budget(router, target, tmp_path):
     for i in range(20):
         assert r.connect().send(post("x") if i % 2 else get()).answer()[0] == 200
     assert r.n("a")["retry_refused"] == 0
+
+
+# --- slow start ---
+
+def test_a_target_that_came_up_grows_into_its_share(router, target):
+    made = [target(), target()]
+    r = router("threads 1\napp a slow_start_ms=3000 probe_ms=100\n" + "".join(
+        "target a/%d %s\n" % (i, t.addr) for i, t in enumerate(made)))
+    c = r.connect()
+
+    def shares(n=200):
+        was = [len(t.seen) for t in made]
+        for _ in range(n):
+            assert c.send(get()).answer()[0] == 200
+        return [len(t.seen) - w for t, w in zip(made, was)]
+
+    for i in range(2):
+        r.until("a/%d" % i, "state", 1)
+    until(lambda: shares() == [100, 100])
+    # One that dies and comes back begins with a tenth.
+    made[1].stop()
+    time.sleep(3)  # the other one is through with it
+    made[1].start()
+    r.until("a/1", "state", 1)
+    got = shares(100)
+    assert 1 <= got[1] <= 35, got
+    until(lambda: shares() == [100, 100])
