@@ -93,7 +93,7 @@ struct conf_app {
 	uint64_t hold_bytes;
 	uint32_t target_limit;
 	uint64_t body_max;
-	uint32_t connect_ms, response_ms, body_ms, tunnel_ms;
+	uint32_t connect_ms, response_ms, body_ms, tunnel_ms, request_ms;
 	bool retry_unread;
 	int proxy; /* enum proxy_version */
 	enum conf_https https;

@@ -183,6 +183,11 @@ const struct schema_row schema_rows[] = {
 	    .doc = "Between two pieces of a body, either way."),
 	ROW(APP(tunnel_ms), "timeouts.tunnel", MS, 0, 7 * DAY, "0",
 	    .doc = "Silence in both directions of an upgraded connection (WebSocket) or one of tcp; 0: no limit."),
+	ROW(APP(request_ms), "timeouts.request", MS, 0, 7 * DAY, "0",
+	    .doc = "For a request as a whole, from its head to the end of the answer, waiting and further tries "
+		   "included; 0: no limit. Before the answer has begun it is 504 (408 while the client owes its "
+		   "body), then the answer is cut. It is not for upgraded connections, nor for event streams "
+		   "(text/event-stream)."),
 	ROW(APP(retry_unread), "retry_unread", BOOL, 0, 1, "true",
 	    .doc = "Send a request to another target, whatever its method, when the unix socket proves that the "
 		   "first did not read it."),

@@ -110,6 +110,7 @@ struct table_app {
 	uint32_t to_https;     /* 1: plain requests are redirected */
 	uint32_t hsts_s;       /* Strict-Transport-Security: max-age; 0: none */
 	uint32_t drain_ms; /* what is inside a router may go on so long when the next one takes its place */
+	uint32_t request_ms; /* for a request as a whole; 0: no limit. Not for tunnels and event streams */
 	uint32_t slow_start_ms; /* in which a target that came up grows into its share; 0: at once */
 	uint32_t retry_share, retry_least; /* percent of the requests; and so many a second */
 	struct eject_rules eject;

@@ -112,6 +112,7 @@ void answer_more(struct exchange *x, uint16_t status, const char *why, bool clos
 	}
 	x->status = status;
 	x->end = ACCESS_OWN;
+	x->limit_ms = 0; /* it has its own */
 	x->keep = x->keep && !close && !unread && !(x->t->leaving && leave_closes(x->client));
 	x->state = X_OWN;
 	count_own(x, status);

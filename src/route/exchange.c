@@ -50,8 +50,12 @@ struct exchange *exchange_new(struct client *c)
 
 void exchange_timer(struct exchange *x, uint32_t ms)
 {
-	if (ms)
-		loop_timer_set(&x->t->loop, &x->timer, x->t->loop.now_ms + ms);
+	uint64_t at = ms ? x->t->loop.now_ms + ms : UINT64_MAX;
+
+	if (x->limit_ms)
+		at = MIN(at, x->limit_ms);
+	if (at != UINT64_MAX)
+		loop_timer_set(&x->t->loop, &x->timer, at);
 	else
 		loop_timer_stop(&x->t->loop, &x->timer);
 }
@@ -166,6 +170,8 @@ void exchange_begin(struct client *c)
 		return;
 	}
 	x->ask.most = app->conf.body_max;
+	if (app->conf.request_ms)
+		x->limit_ms = x->came_ms + app->conf.request_ms;
 	out_set_head(&x->ask.out, x->req->data, x->req->len);
 	join_body(x); /* a trailer is read into h */
 	exchange_route(x);
@@ -362,10 +368,38 @@ void exchange_run(struct exchange *x)
 	}
 }
 
+/* All that came of the request went on: it is the client that is waited for. */
+static bool client_is_late(const struct exchange *x)
+{
+	return x->state == X_ASK && !x->ask.over && !x->ask_failed && !out_pending(&x->ask.out);
+}
+
+/* Whether its target is to blame nobody knows: it may have waited for most of the time. */
+static void over_time(struct exchange *x)
+{
+	shm_add(&x->app->n->over_time, 1);
+	wait_leave(x);
+	if (x->state == X_REPLY) {
+		exchange_cut(x);
+		return;
+	}
+	if (client_is_late(x)) {
+		answer_own(x, 408, "the body of the request did not arrive in time", true);
+		return;
+	}
+	if (x->target)
+		shm_add(&x->target->n->failed_504, 1);
+	answer_own(x, 504, "the request took longer than is allowed", false);
+}
+
 static void on_exchange_time(struct loop_timer *timer)
 {
 	struct exchange *x = container_of(timer, struct exchange, timer);
 
+	if (x->limit_ms && x->t->loop.now_ms >= x->limit_ms) {
+		over_time(x);
+		return;
+	}
 	switch (x->state) {
 	case X_WAIT:
 		wait_leave(x);
@@ -377,10 +411,10 @@ static void on_exchange_time(struct loop_timer *timer)
 		exchange_broke(x, ETIMEDOUT);
 		return;
 	case X_ASK:
-		if (x->ask.over || x->ask_failed || out_pending(&x->ask.out))
-			exchange_broke(x, ETIMEDOUT);
-		else
+		if (client_is_late(x))
 			answer_own(x, 408, "the body of the request did not arrive in time", true);
+		else
+			exchange_broke(x, ETIMEDOUT);
 		return;
 	case X_REPLY:
 		exchange_cut(x);

@@ -33,6 +33,7 @@ void tunnel_start(struct exchange *x, bool websocket)
 	if (x->waited)
 		shm_sub(&x->app->n->held_now, 1);
 	x->app->inside--; /* it may go on for days, and nobody waits for its end */
+	x->limit_ms = 0;
 	shm_add(&x->app->n->upgraded, 1);
 	shm_add(&x->target->n->upgraded, 1);
 	shm_sub(&x->app->n->inflight, 1);
@@ -66,13 +67,13 @@ static void join_reply(struct exchange *x)
 	out_set_head(o, ans->data, ans->len);
 }
 
-static bool is_events(const struct http1_head *h)
+/* Events come as long as somebody listens (HTML, 9.2): no time is too long for them. */
+static bool is_event_stream(const struct http1_head *h)
 {
-	static const char type[] = "text/event-stream";
-	struct http1_slice s = http1_get(h, HTTP1_CONTENT_TYPE);
+	struct http1_slice type = http1_get(h, HTTP1_CONTENT_TYPE);
 
-	s.len = MIN(s.len, (uint32_t)sizeof(type) - 1);
-	return http1_is(s, type);
+	type.len = MIN(type.len, strlen("text/event-stream")); /* parameters may follow */
+	return http1_is(type, "text/event-stream");
 }
 
 static void start_reply(struct exchange *x, struct http1_head *h)
@@ -105,10 +106,12 @@ static void start_reply(struct exchange *x, struct http1_head *h)
 		tunnel_start(x, http1_has_token(http1_get(h, HTTP1_UPGRADE), "websocket"));
 		return;
 	}
+	if (x->limit_ms && is_event_stream(h))
+		x->limit_ms = 0;
 	x->state = X_REPLY;
 	stream_start(&x->reply, &u->conn, &x->client->conn, h->framing, h->length, chunked);
 	x->reply.pass_trailer = x->te_trailers;
-	if ((h->framing == HTTP1_BODY_CHUNKED || h->framing == HTTP1_BODY_CLOSE) && is_events(h))
+	if ((h->framing == HTTP1_BODY_CHUNKED || h->framing == HTTP1_BODY_CLOSE) && is_event_stream(h))
 		boundary_start(&x->reply.watch, BOUNDARY_EVENTS);
 	exchange_timer(x, x->app->conf.body_ms);
 	join_reply(x);

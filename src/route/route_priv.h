@@ -436,6 +436,7 @@ struct exchange {
 	struct stream ask, reply;
 	uint64_t start_us, wait_us, wait_since_us, sent_us, target_us, came_ms, until_ms;
 	uint64_t wait_bytes;
+	uint64_t limit_ms; /* when it must be over; 0: no limit */
 	/* the request */
 	bool tcp; /* it is a connection of a TCP app, and has no head: tcp.c */
 	bool is_head, safe, upgrade, expects, te_trailers, old_client, keep;

@@ -50,7 +50,8 @@ static void queue(struct exchange *x)
 	atomic_store(&app->shared->waiters[index], app->waiting_count);
 	shm_add(&app->n->waiting, 1);
 	shm_add(&app->n->waiting_bytes, x->wait_bytes);
-	loop_timer_set(&x->t->loop, &x->timer, x->until_ms);
+	loop_timer_set(&x->t->loop, &x->timer,
+		       x->limit_ms ? MIN(x->until_ms, x->limit_ms) : x->until_ms);
 }
 
 static void leave_room(struct exchange *x)

@@ -189,6 +189,7 @@ static void app_values(const struct ship_app *a, struct table_app *v)
 		.response_ms = c->response_ms,
 		.body_ms = c->body_ms,
 		.tunnel_ms = c->tunnel_ms,
+		.request_ms = c->request_ms,
 		.probe_ms = c->health_every_ms,
 		.probe_timeout_ms = c->health_timeout_ms,
 		.rise = c->health_rise,

@@ -344,6 +344,8 @@ static void app_limits(struct ship_app *a, json_t *list)
 		snprintf(name, sizeof(name), "%s.rate.clients", a->name);
 		limit(list, name, "clients whose rate is known", BUCKET_KEYS, 0, sum.rate_forgotten);
 	}
+	snprintf(name, sizeof(name), "%s.timeouts.request", a->name);
+	limit(list, name, "ms for a request as a whole", a->conf->request_ms, 0, sum.over_time);
 	snprintf(name, sizeof(name), "%s.retry", a->name);
 	limit(list, name, "percent of requests that may be tried again", a->conf->retry_share, 0,
 	      sum.retry_refused);

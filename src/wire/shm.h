@@ -62,6 +62,7 @@
 	X(retried_unread, "sent to another target: the socket proved it unread")                   \
 	X(retried_safe, "sent to another target once: GET or HEAD without an answer")              \
 	X(retried_moved, "sent to another target once: GET or HEAD, and the first was stuck")      \
+	X(over_time, "ended by the limit for the whole request; and counted as what it then was") \
 	X(retry_refused, "not tried again: too many were, of late")                                \
 	X(tries_failed, "no connection, broken off, malformed, or no answer in time")               \
 	X(suspected, "times that a target was silent for too long")                                \

@@ -129,6 +129,7 @@ static void an_app_has_the_defaults_of_a_careful_operator(void **state UNUSED)
 	assert_int_equal(a->body_ms, 60000);
 	assert_int_equal(a->tunnel_ms, 0);
 	assert_true(a->retry_unread);
+	assert_int_equal(a->request_ms, 0);
 	assert_int_equal(a->slow_start_ms, 0);
 	assert_int_equal(a->retry_share, 20);
 	assert_int_equal(a->retry_least, 10);
@@ -165,7 +166,7 @@ static const char everything[] =
     "    ready: { within: 2m, notify: true }\n"
     "    health: { path: /up?deep=1, every: 500ms, timeout: 250ms, rise: 2, fall: 5 }\n"
     "    drain: 0\n    hold: { wait: 5s, requests: 0, bytes: 1k }\n    limit: 0\n    body: 10MB\n"
-    "    timeouts: { connect: 1s, response: 90, body: 30s, tunnel: 1h }\n"
+    "    timeouts: { connect: 1s, response: 90, body: 30s, tunnel: 1h, request: 2h }\n"
     "    eject: { failures: 3, errors: 20, server_errors: 0, latency: 2, latency_by: 1s, requests: 10,\n"
     "      window: 1m, silence: 1s, time: 10s, most: 10s }\n"
     "    retry: { share: 10, least: 1 }\n    slow_start: 30s\n"
@@ -333,6 +334,7 @@ static void everything_can_be_said_of_an_app(void **state UNUSED)
 	assert_int_equal(a->body_ms, 30000);
 	assert_int_equal(a->tunnel_ms, 3600000);
 	assert_false(a->retry_unread);
+	assert_int_equal(a->request_ms, 7200000);
 	assert_int_equal(a->slow_start_ms, 30000);
 	assert_int_equal(a->retry_share, 10);
 	assert_int_equal(a->retry_least, 1);

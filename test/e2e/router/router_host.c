@@ -171,6 +171,7 @@ static void set_app(struct table_in_app *a, uint32_t i, char *word, char *value)
 	FIELD(a->v, hsts_s)
 	FIELD(a->v, drain_ms)
 	FIELD(a->v, slow_start_ms)
+	FIELD(a->v, request_ms)
 	FIELD(a->v, retry_share)
 	FIELD(a->v, retry_least)
 	if (!strncmp(word, "eject_", 6)) {

@@ -494,3 +494,54 @@ def test_a_target_that_came_up_grows_into_its_share(router, target):
     got = shares(100)
     assert 1 <= got[1] <= 35, got
     until(lambda: shares() == [100, 100])
+
+
+# --- the limit for the whole request ---
+
+def test_a_request_as_a_whole_has_a_limit(serve):
+    def handler(c, line, fields):
+        path = line.split()[1]
+        if path == "/silent":
+            c.rest()
+            return False
+        if path in ("/drip", "/events"):
+            kind = "text/event-stream; charset=utf-8" if path == "/events" else "text/plain"
+            c.send("HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % kind)
+            for _ in range(12):
+                c.send(b"1\r\nx\r\n")
+                time.sleep(0.1)
+            return b"0\r\n\r\n"
+        if path == "/up":
+            c.send(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            c.send(c.read(2))
+            return False
+        return ok(c.body(fields))
+
+    r, t = serve(handler, app="request_ms=600")
+    c = r.connect()
+    assert c.send(get("/silent")).answer()[0] == 504
+    assert c.send(get()).answer()[0] == 200  # its connection goes on
+    n = r.n("a")
+    assert n["over_time"] == 1 and n["failed_504"] == 1 and r.n("a/1")["failed_504"] == 1
+    # An answer that has begun is cut, however lively it is.
+    with pytest.raises((EOFError, ConnectionResetError)):
+        r.connect().send(get("/drip")).answer()
+    assert r.n("a")["over_time"] == 2 and r.n("a")["failed_cut"] == 1
+    # Events and tunnels may take longer.
+    assert r.connect().send(get("/events")).answer()[2] == b"x" * 12
+    c = r.connect().send(get("/up", extra="Connection: upgrade\r\nUpgrade: x\r\n"))
+    assert c.head()[0].split()[1] == "101"
+    time.sleep(0.8)
+    assert c.send(b"hi").read(2) == b"hi"
+    # A body that comes in too slowly is over time as well, and that is not the app's fault.
+    c = r.connect().send("POST / HTTP/1.1\r\nHost: any\r\nContent-Length: 10\r\n\r\nfive!")
+    assert c.answer()[0] == 408
+    assert r.n("a")["over_time"] == 3 and r.n("a")["failed_504"] == 1
+
+
+def test_waiting_counts_for_the_limit_of_the_whole_request(router, target):
+    t = target(listen=False)
+    r = router("threads 1\napp a request_ms=300 hold_wait_ms=60000\ntarget a/1 %s\n" % t.addr)
+    assert r.get()[0] == 504
+    n = r.n("a")
+    assert n["over_time"] == 1 and n["held"] == 1 and n["waiting"] == 0 and n["waiting_bytes"] == 0
