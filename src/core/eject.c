@@ -178,6 +178,12 @@ void eject_begin(struct eject *e, const struct eject_rules *r, enum eject_cause 
 	e->until_ms = cause == EJECT_STUCK ? 0 : now_ms + MIN(time, (uint64_t)r->most_ms);
 }
 
+void eject_turned_stuck(struct eject *e)
+{
+	e->cause = EJECT_STUCK;
+	e->passes = 0;
+}
+
 void eject_probed(struct eject *e, bool passed)
 {
 	e->passes = passed ? e->passes + (e->passes < UINT32_MAX) : 0;
@@ -185,9 +191,9 @@ void eject_probed(struct eject *e, bool passed)
 
 bool eject_over(const struct eject *e, uint32_t rise, bool has_path, uint64_t now_ms)
 {
-	if (e->cause == EJECT_STUCK)
-		return e->passes >= rise;
-	return e->cause != EJECT_NO && now_ms >= e->until_ms && (!has_path || e->passes >= rise);
+	bool proof = has_path || e->cause == EJECT_STUCK;
+
+	return e->cause != EJECT_NO && now_ms >= e->until_ms && (!proof || e->passes >= rise);
 }
 
 void eject_end(struct eject *e, uint64_t now_ms)

@@ -14,7 +14,7 @@
  *	            other targets
  *	latency     so many times slower than the others
  *	stuck       silent (core/silence.h), and no probe was         as soon as `rise` probes
- *	            answered either                                   in a row are answered
+ *	            answered either; also when it is ejected already  in a row are answered
  *
  * Why 5xx are only compared: an answer is proof that the target works, and an app with a bug gives
  * them everywhere; to eject for that would take targets away from an app in trouble. One that gives
@@ -90,6 +90,8 @@ enum eject_cause eject_judge(const struct eject_rules *r, const struct eject_see
 bool eject_allowed(const struct eject_seen *all, uint32_t n, uint32_t i);
 void eject_begin(struct eject *e, const struct eject_rules *r, enum eject_cause cause,
 		 uint32_t value, uint64_t now_ms);
+/* It was ejected for another reason, and is silent now. Its time still has to be over as well. */
+void eject_turned_stuck(struct eject *e);
 void eject_probed(struct eject *e, bool passed);
 /* May it come back now? has_path: its probes ask for a health path. The caller then calls eject_end(). */
 bool eject_over(const struct eject *e, uint32_t rise, bool has_path, uint64_t now_ms);

@@ -9,7 +9,7 @@
 #include "route/route_priv.h"
 
 #define LOOK_MS 1000
-#define EXCUSE_MS 500 /* one that answered a probe is not suspected anew for so long */
+#define EXCUSE_MS 250 /* one that answered a probe is not suspected anew for so long */
 
 struct look { /* at one app */
 	struct router *r;
@@ -55,12 +55,18 @@ static void put_out(const struct look *l, uint32_t i, enum eject_cause cause, ui
 	struct router *r = l->r;
 	struct eject *e = l->shared[i]->eject;
 
-	eject_begin(e, &l->conf->eject, cause, value, r->loop.now_ms);
-	shm_add(&shm_counts(r->shm, 0, l->target[i].slot)->ejected, 1);
-	shm_add(&shm_counts(r->shm, 0, l->conf->slot)->ejected, 1);
+	if (e->cause == EJECT_NO) {
+		eject_begin(e, &l->conf->eject, cause, value, r->loop.now_ms);
+		shm_add(&shm_counts(r->shm, 0, l->target[i].slot)->ejected, 1);
+		shm_add(&shm_counts(r->shm, 0, l->conf->slot)->ejected, 1);
+	} else {
+		eject_turned_stuck(e);
+	}
 	log_warn("target.ejected", "target=%s cause=%s value=%u ms=%llu",
 		 table_string(l->t, l->target[i].name), names[cause], value,
-		 (unsigned long long)(e->until_ms ? e->until_ms - r->loop.now_ms : 0));
+		 (unsigned long long)(e->until_ms > r->loop.now_ms ? e->until_ms - r->loop.now_ms : 0));
+	if (cause == EJECT_STUCK)
+		atomic_store(&l->shared[i]->stuck_ms, r->loop.now_ms);
 	publish(l, i);
 	for (uint32_t t = 0; cause == EJECT_STUCK && t < r->thread_count; t++) {
 		atomic_store(&r->threads[t].move, true);
@@ -120,6 +126,8 @@ static void judge(struct router *r, uint32_t app)
 			if (l.target[i].use != USE_SERVE ||
 			    eject_over(e, MAX(l.conf->rise, 1u), has_path, r->loop.now_ms))
 				take_back(&l, i);
+			else if (r->seen[i].silent && e->cause != EJECT_STUCK)
+				put_out(&l, i, EJECT_STUCK, 0);
 			continue;
 		}
 		cause = eject_judge(&l.conf->eject, r->seen, n, i, r->loop.now_ms, &value);

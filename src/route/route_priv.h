@@ -203,6 +203,7 @@ struct shared_target {
 	_Atomic uint32_t suspect;     /* silent for too long; set by a thread, cleared by who hears of it */
 	_Atomic uint32_t ejected;     /* enum eject_cause; written by main */
 	_Atomic uint32_t streak;      /* tries that failed in a row */
+	_Atomic uint64_t stuck_ms;    /* when it was last ejected as stuck; 0: never */
 	_Atomic uint64_t up_since_ms; /* 0: since before this router */
 	_Atomic uint64_t heard_ms;    /* the last sign of life; in the future: it is excused until then */
 	uint64_t id;

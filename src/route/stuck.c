@@ -46,6 +46,44 @@ static bool others_do_well(const struct target *g)
 	return false;
 }
 
+static void move_from(struct target *g)
+{
+	struct list todo;
+
+	if (list_empty(&g->active))
+		return;
+	/* Each is looked at once, whatever comes and goes meanwhile. */
+	list_init(&todo);
+	list_add(&g->active, &todo);
+	list_del(&g->active);
+	g->refs++;
+	while (!list_empty(&todo)) {
+		struct upstream *u = container_of(todo.next, struct upstream, in_target);
+
+		list_del(&u->in_target);
+		list_add_tail(&g->active, &u->in_target);
+		exchange_move(u->x);
+	}
+	target_unref(g);
+}
+
+/* It is silent for too long. What was sent to one that is known to be stuck, for want of others, goes to
+ * them now that they are there. */
+static void suspect(struct target *g)
+{
+	if (g->use != USE_SERVE || !others_do_well(g))
+		return;
+	if (atomic_load(&g->shared->ejected) == EJECT_STUCK) {
+		move_from(g);
+		return;
+	}
+	if (atomic_exchange(&g->shared->suspect, 1))
+		return;
+	shm_add(&g->n->suspected, 1);
+	shm_add(&g->app->n->suspected, 1);
+	accuse(g->t);
+}
+
 void stuck_on_watch(struct loop_timer *timer)
 {
 	struct target *g = container_of(timer, struct target, watch);
@@ -55,16 +93,12 @@ void stuck_on_watch(struct loop_timer *timer)
 	if (!floor_ms || !g->silence.owed)
 		return; /* the next request sets it again */
 	if (!silence_suspects(&g->silence, floor_ms, heard_ms(g), t->loop.now_ms)) {
-		loop_timer_set(&t->loop, timer, silence_look_ms(&g->silence, floor_ms, heard_ms(g)));
+		loop_timer_set(&t->loop, timer,
+			       silence_look_ms(&g->silence, floor_ms, heard_ms(g), t->loop.now_ms));
 		return;
 	}
-	if (g->use == USE_SERVE && !target_avoided(g->shared) && others_do_well(g) &&
-	    !atomic_exchange(&g->shared->suspect, 1)) {
-		shm_add(&g->n->suspected, 1);
-		shm_add(&g->app->n->suspected, 1);
-		accuse(t);
-	}
 	loop_timer_set(&t->loop, timer, t->loop.now_ms + floor_ms);
+	suspect(g);
 }
 
 void stuck_asked(struct exchange *x)
@@ -76,7 +110,7 @@ void stuck_asked(struct exchange *x)
 	silence_asked(&g->silence, x->t->loop.now_ms);
 	if (floor_ms && !g->watch.armed && g->app->target_count > 1)
 		loop_timer_set(&x->t->loop, &g->watch,
-			       silence_look_ms(&g->silence, floor_ms, heard_ms(g)));
+			       silence_look_ms(&g->silence, floor_ms, heard_ms(g), x->t->loop.now_ms));
 }
 
 void stuck_heard(struct target *g)
@@ -102,7 +136,8 @@ void stuck_answered(struct exchange *x)
 	shm_add(&g->n->heads, 1);
 	shm_add(&g->n->heads_us, x->target_us);
 	if (x->owed)
-		silence_answered(&g->silence, x->target_us);
+		silence_answered(&g->silence, x->target_us, x->sent_us / 1000,
+				 atomic_load_explicit(&g->shared->stuck_ms, memory_order_relaxed));
 	x->owed = false;
 	stuck_did_well(g);
 }
@@ -132,27 +167,6 @@ void stuck_failed(struct target *g, int error)
 	streak = atomic_fetch_add(&g->shared->streak, 1) + 1;
 	if (most && streak % most == 0 && g->app->target_count > 1)
 		accuse(g->t);
-}
-
-static void move_from(struct target *g)
-{
-	struct list todo;
-
-	if (list_empty(&g->active))
-		return;
-	/* Each is looked at once, whatever comes and goes meanwhile. */
-	list_init(&todo);
-	list_add(&g->active, &todo);
-	list_del(&g->active);
-	g->refs++;
-	while (!list_empty(&todo)) {
-		struct upstream *u = container_of(todo.next, struct upstream, in_target);
-
-		list_del(&u->in_target);
-		list_add_tail(&g->active, &u->in_target);
-		exchange_move(u->x);
-	}
-	target_unref(g);
 }
 
 void stuck_move(struct thread *t)

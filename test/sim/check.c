@@ -14,6 +14,9 @@
  *	nothing is done that is not saved                                check_order_saved()
  *	one end for each beginning                                       store.c
  *	a POST is executed at most once                                  clients.c
+ *	never the last and never more than half are ejected              check_ejected()
+ *	retries stay within their share                                  check_retried()
+ *	a GET does not wait for a stuck target when another is up        failure.c
  */
 #include "sim.h"
 
@@ -295,6 +298,14 @@ void check_send(struct sim *s, const struct request *q, const struct rt_target *
 			   id, a->fall, t->passes_in_row);
 	if (a->target_limit && t->outstanding >= a->target_limit)
 		sim_broken(s, "a request to unit %llu beyond its limit", id);
+	for (uint32_t i = 0; (t->suspect || t->eject.cause != EJECT_NO) && i < ra->len; i++) {
+		const struct rt_target *o = &ra->t[i];
+
+		if (o->use == USE_SERVE && o->health.state == HEALTH_UP && !o->suspect &&
+		    o->eject.cause == EJECT_NO)
+			sim_broken(s, "a request to unit %llu, which is avoided, though %llu is up", id,
+				   (unsigned long long)o->id);
+	}
 	if (ra->order)
 		sim_broken(s, "a request passed although app %u is held", q->app);
 	for (uint32_t i = 0; t->passes == 0 && i < ra->len; i++) {
@@ -303,12 +314,48 @@ void check_send(struct sim *s, const struct request *q, const struct rt_target *
 
 		for (uint32_t j = 0; j < q->tried_len; j++)
 			tried |= q->tried[j] == o->id;
-		if (o->use == USE_SERVE && o->passes && o->health.state == HEALTH_UP && !tried)
+		if (o->use == USE_SERVE && o->passes && o->health.state == HEALTH_UP && !tried &&
+		    !o->suspect && o->eject.cause == EJECT_NO)
 			sim_broken(s,
 				   "a request to unit %llu, which nobody looked at, though %llu "
 				   "is up",
 				   id, (unsigned long long)o->id);
 	}
+}
+
+/* The panic floor, when one was just ejected. */
+void check_ejected(struct sim *s, uint32_t app, const struct rt_target *t)
+{
+	const struct rt_app *ra = &s->router.app[app];
+	uint32_t serving = 0, out = 0, up = 0;
+
+	for (uint32_t i = 0; i < ra->len; i++) {
+		const struct rt_target *o = &ra->t[i];
+
+		if (o->use != USE_SERVE)
+			continue;
+		serving++;
+		out += o->eject.cause != EJECT_NO;
+		up += o->eject.cause == EJECT_NO && o->health.state == HEALTH_UP;
+	}
+	if (2 * out > serving)
+		sim_broken(s, "app %u: %u of %u are ejected", app, out, serving);
+	if (!up)
+		sim_broken(s, "app %u: unit %llu is ejected, the last one that is up", app,
+			   (unsigned long long)t->id);
+}
+
+/* Over any time, retries stay near their share; what fades in the sum is allowed for by a factor of two. */
+void check_retried(struct sim *s, uint32_t app)
+{
+	const struct app *a = &s->app[app];
+	const struct rt_app *ra = &s->router.app[app];
+	uint64_t windows = (s->now - ra->since_ms) / BUDGET_WINDOW_MS + 2;
+
+	if (ra->retried > 2 * ra->requests * a->retry_share / 100 + windows * a->retry_least + 1)
+		sim_broken(s, "app %u: %llu retries for %llu requests, %u %% are allowed", app,
+			   (unsigned long long)ra->retried, (unsigned long long)ra->requests,
+			   a->retry_share);
 }
 
 void check_pause(struct sim *s, const struct supervise_rule *rule, uint32_t ends_before,
@@ -396,6 +443,10 @@ static bool unit_rests(struct sim *s, uint32_t app, const struct rollout_unit *u
 	}
 	if (u->use != USE_SERVE || !t || t->use != USE_SERVE) {
 		snprintf(why, size, "unit %llu is established and does not serve", id);
+		return false;
+	}
+	if (t->eject.cause != EJECT_NO && u->version.release <= SIM_GOOD) {
+		snprintf(why, size, "unit %llu is ejected", id);
 		return false;
 	}
 	if (u->version.release <= SIM_GOOD && (!is_able(s, id) || t->health.state != HEALTH_UP)) {

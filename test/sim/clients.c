@@ -43,6 +43,7 @@ static void arrive(struct sim *s, uint32_t app)
 			      .bytes = sim_chance(s, 65) ? sim_between(s, 100, 4096)
 							 : sim_between(s, 4097, 60000)};
 	s->count_requests++;
+	s->router.app[app].requests++;
 	if (q->post)
 		s->post[q->serial / 64] |= 1ull << (q->serial % 64);
 	sim_at(s, s->now, E_RETRY, i, q->serial, 0);
@@ -62,6 +63,10 @@ static void leave_target(struct sim *s, uint32_t i, bool answered)
 		t->outstanding--;
 	if (t)
 		s->numbers.inside[t->id] = t->outstanding;
+	if (t && answered)
+		failure_answered(s, t, (s->now - q->sent_ms) * 1000);
+	else if (t)
+		silence_dropped(&t->silence);
 	if (answered)
 		hold_answered(&ra->hold);
 }
@@ -76,6 +81,69 @@ void clients_finish(struct sim *s, uint32_t i, const char *how)
 	s->router.app[q->app].held_now -= q->held;
 	q->held = false;
 	q->state = R_FREE;
+}
+
+/* May it be sent a second time, now that the facts allow it? */
+static bool within_budget(struct sim *s, struct request *q, enum retry_verdict v)
+{
+	struct rt_app *ra = &s->router.app[q->app];
+	const struct app *a = &s->app[q->app];
+
+	if (v != RETRY_SAFE && v != RETRY_MOVED)
+		return true;
+	if (!budget_take(&ra->budget, a->retry_share, a->retry_least, ra->requests, s->now) &&
+	    !sim_mutated(s, MUTATE_NO_BUDGET)) {
+		s->count_refused++;
+		q->refused = true;
+		return false;
+	}
+	ra->retried++;
+	check_retried(s, q->app);
+	return true;
+}
+
+static void note_tried(struct request *q)
+{
+	if (q->tried_len < ARRAY_LEN(q->tried))
+		q->tried[q->tried_len++] = q->target;
+}
+
+static void try_again(struct sim *s, uint32_t i)
+{
+	struct request *q = &s->request[i];
+
+	note_tried(q);
+	q->state = R_RETRYING;
+	q->attempt++;
+	sim_at(s, s->now + 1, E_RETRY, i, q->serial, q->attempt);
+}
+
+void clients_move(struct sim *s, uint32_t i)
+{
+	struct request *q = &s->request[i];
+	struct retry_facts f = {
+	    .safe_method = !q->post || sim_mutated(s, MUTATE_MOVE_POST),
+	    .replayable = true,
+	    .written = q->bytes,
+	    .writes = q->writes,
+	    .all_written = true,
+	    .stuck = true,
+	    .moved = q->moved,
+	    .died_under = q->died_under + 1,
+	};
+	enum retry_verdict v = retry_decide(&f);
+
+	if (v == RETRY_NO || !within_budget(s, q, v))
+		return;
+	sim_say(s, "request %u goes elsewhere", q->serial);
+	s->count_moved++;
+	q->died_under++;
+	q->moved = true;
+	if (++q->moves > 1)
+		sim_broken(s, "request %u was moved twice", q->serial);
+	leave_target(s, i, false);
+	try_again(s, i);
+	router_settle(s, q->app, SETTLE_FREED);
 }
 
 static enum retry_verdict decide(struct sim *s, const struct request *q, struct retry_facts f)
@@ -104,6 +172,7 @@ static enum retry_verdict decide(struct sim *s, const struct request *q, struct 
 static void broke(struct sim *s, uint32_t i, uint64_t written, int error)
 {
 	struct request *q = &s->request[i];
+	struct rt_target *t = router_target(s, q->app, q->target);
 	struct retry_facts f = {
 	    .is_unix = s->app[q->app].is_unix,
 	    .unread_counts = s->app[q->app].unread_counts,
@@ -115,18 +184,18 @@ static void broke(struct sim *s, uint32_t i, uint64_t written, int error)
 	    .error = error,
 	};
 
+	enum retry_verdict v;
+
+	if (t)
+		failure_failed(s, q->app, t);
 	if (written)
 		q->died_under++;
 	f.died_under = q->died_under;
-	if (decide(s, q, f) == RETRY_NO) {
+	v = decide(s, q, f);
+	if (v == RETRY_NO || !within_budget(s, q, v))
 		clients_finish(s, i, "502: its target broke");
-		return;
-	}
-	if (q->tried_len < ARRAY_LEN(q->tried))
-		q->tried[q->tried_len++] = q->target;
-	q->state = R_RETRYING;
-	q->attempt++;
-	sim_at(s, s->now + 1, E_RETRY, i, q->serial, q->attempt);
+	else
+		try_again(s, i);
 }
 
 void clients_send(struct sim *s, uint32_t i, struct rt_target *t)
@@ -152,7 +221,12 @@ void clients_send(struct sim *s, uint32_t i, struct rt_target *t)
 	q->pid = p->pid;
 	q->read = false;
 	q->writes = q->bytes > 4096 ? 2 : 1;
+	q->sent_ms = s->now;
+	q->stuck = 0;
 	ra->inside++;
+	failure_asked(s, q->app, t);
+	if (!q->post && s->app[q->app].eject.silent_ms)
+		sim_at(s, s->now, E_STUCK_CHECK, i, q->serial, q->attempt);
 	t->outstanding++;
 	s->numbers.inside[t->id] = t->outstanding;
 	sim_at(s, s->now + sim_between(s, 0, 3), E_READ, i, q->serial,
@@ -252,6 +326,13 @@ static void left(struct sim *s, uint32_t i, struct request *q)
 	router_settle(s, app, SETTLE_FREED);
 }
 
+static bool is_hung(struct sim *s, const struct request *q)
+{
+	const struct proc *p = proc_find(s, q->pid);
+
+	return p && p->hung;
+}
+
 void clients_event(struct sim *s, const struct event *e)
 {
 	struct request *q;
@@ -269,8 +350,12 @@ void clients_event(struct sim *s, const struct event *e)
 		return;
 	if (e->type == E_LEAVE)
 		left(s, e->a, q);
+	else if (e->type == E_ANSWER && q->state == R_INSIDE && is_hung(s, q))
+		sim_at(s, s->now + 50, e->type, e->a, e->b, e->c);
 	else if (e->type == E_ANSWER && q->state == R_INSIDE)
 		answered(s, e->a, q);
+	else if (e->type == E_STUCK_CHECK && q->state == R_INSIDE)
+		failure_check_stuck(s, e->a);
 	else if (e->type == E_TIMEOUT && q->state == R_INSIDE)
 		timed_out(s, e->a, q);
 	else if (e->type == E_BROKE && q->state == R_INSIDE)

@@ -106,17 +106,21 @@ static void hurt_proc(struct sim *s, bool kill)
 		if (kill)
 			proc_end(s, p->pid);
 		else
-			proc_hang(s, p->pid, sim_around(s, 3000));
+			proc_hang(s, p->pid, sim_around(s, 4000));
 		return;
 	}
 }
 
-static void fault(struct sim *s)
+static void fault(struct sim *s, const struct event *e)
 {
 	const struct options *o = &s->o;
 
 	if (s->calm)
 		return;
+	if (e->a) {
+		hurt_proc(s, false);
+		return;
+	}
 	sim_at(s, s->now + sim_around(s, o->fault_ms), E_FAULT, 0, 0, 0);
 	switch (sim_between(s, 0, 9)) {
 	case 0:
@@ -142,8 +146,12 @@ static void fault(struct sim *s)
 			hurt_proc(s, true);
 		break;
 	case 7:
-		if (o->hang_procs)
-			hurt_proc(s, false);
+		if (!o->hang_procs)
+			break;
+		hurt_proc(s, false);
+		/* Often not alone: what one waits for, others wait for soon. */
+		for (uint32_t more = 0; more < 6 && sim_chance(s, 75); more++)
+			sim_at(s, s->now + sim_between(s, 200, 3000), E_FAULT, 1, 0, 0);
 		break;
 	case 8:
 		if (!o->disk || s->store.full)
@@ -235,7 +243,7 @@ void operators_event(struct sim *s, const struct event *e)
 		operate(s, e);
 		break;
 	case E_FAULT:
-		fault(s);
+		fault(s, e);
 		break;
 	case E_CALM:
 		calm(s);

@@ -73,8 +73,34 @@ static void expand_app(struct sim *s, struct app *a)
 	a->response_ms = sim_between(s, 1000, 8000);
 	a->grace_ms = sim_between(s, 200, 3000);
 	a->arrive_ms = sim_between(s, 40, 600);
+	a->eject = (struct eject_rules){
+	    .failures = sim_chance(s, 70) ? sim_between(s, 2, 6) : 0,
+	    .errors = sim_chance(s, 70) ? sim_between(s, 20, 90) : 0,
+	    .latency = sim_chance(s, 70) ? sim_between(s, 2, 6) : 0,
+	    .latency_least_ms = sim_between(s, 50, 1000),
+	    .requests = sim_between(s, 5, 20),
+	    .window_ms = sim_between(s, 2000, 10000),
+	    .time_ms = sim_between(s, 500, 3000),
+	    .most_ms = sim_between(s, 3000, 15000),
+	    .silent_ms = sim_chance(s, 90) ? sim_between(s, 50, 300) : 0,
+	};
+	a->slow_start_ms = sim_chance(s, 30) ? sim_between(s, 100, 5000) : 0;
+	a->retry_share = sim_chance(s, 60) ? sim_between(s, 1, 30) : 0;
+	a->retry_least = sim_chance(s, 50) ? sim_between(s, 0, 3) : 100;
 	a->is_unix = sim_chance(s, 70);
 	a->unread_counts = sim_chance(s, 80);
+}
+
+/* Several targets, a request soon after another, and what hangs is found soon: so that the same request
+ * can meet more than one that is stuck. */
+static void expand_stuck(struct sim *s, struct app *a)
+{
+	a->rules.instances = SIM_SLOTS;
+	a->arrive_ms = sim_between(s, 15, 60);
+	a->eject.silent_ms = sim_between(s, 50, 150);
+	a->retry_least = sim_chance(s, 70) ? 100 : 0;
+	for (uint32_t i = 1; i <= SIM_RELEASES; i++)
+		a->behaviour[i].service_ms = MIN(a->behaviour[i].service_ms, 100u);
 }
 
 void options_expand(struct sim *s, uint64_t seed)
@@ -94,8 +120,11 @@ void options_expand(struct sim *s, uint64_t seed)
 	for (size_t i = 0; i < ARRAY_LEN(faults); i++)
 		*faults[i] = sim_chance(s, 40);
 	o->keeper_restart = o->keeper_restart && sim_chance(s, 40);
-	for (uint32_t i = 0; i < o->apps; i++)
+	for (uint32_t i = 0; i < o->apps; i++) {
 		expand_app(s, &s->app[i]);
+		if (o->hang_procs && sim_chance(s, 40))
+			expand_stuck(s, &s->app[i]);
+	}
 	o->crash_loop = o->liveness && sim_chance(s, 5);
 	if (o->crash_loop)
 		s->app[0].behaviour[SIM_RELEASES] = (struct behaviour){

@@ -119,6 +119,9 @@ void router_start(struct sim *s)
 		s->router.app[i].head = s->router.app[i].tail = SIM_NONE;
 	memset(s->numbers.inside, 0, sizeof(s->numbers.inside));
 	memset(s->numbers.state, 0, sizeof(s->numbers.state));
+	for (uint32_t i = 0; i < s->o.apps; i++)
+		s->router.app[i].since_ms = s->now;
+	failure_look(s);
 }
 
 void router_died(struct sim *s)
@@ -161,14 +164,17 @@ void router_health(struct sim *s, uint32_t app, struct rt_target *t, enum health
 	*(t->health.state == HEALTH_DOWN ? &s->went_down[t->id] : &s->came_up[t->id]) = s->now;
 	write_numbers(s, app, t);
 	bell(s, app);
+	if (t->health.state == HEALTH_UP)
+		failure_came_up(s, app, t);
 	router_settle(s, app, SETTLE_STATE);
 }
 
-static void probed(struct sim *s, uint32_t app, uint64_t id, enum health_event ev)
+static void probed(struct sim *s, uint32_t app, uint64_t id, enum health_event ev, bool answered)
 {
 	struct rt_target *t = router_target(s, app, id);
 
 	router_health(s, app, t, ev);
+	failure_probed(s, app, t, answered, ev == HEALTH_PASSED);
 	probe_at(s, app, t);
 }
 
@@ -177,12 +183,12 @@ static void probe(struct sim *s, uint32_t app, struct rt_target *t)
 	const struct proc *p = proc_of(s, t->id);
 
 	if (!p || !p->up)
-		probed(s, app, t->id, HEALTH_REFUSED);
+		probed(s, app, t->id, HEALTH_REFUSED, false);
 	else if (p->hung)
 		sim_at(s, s->now + s->app[app].probe_timeout_ms, E_PROBE_LATE, app, t->id,
 		       stamp(s, t->probe_serial));
 	else
-		probed(s, app, t->id, p->flapping ? HEALTH_FAILED : HEALTH_PASSED);
+		probed(s, app, t->id, p->flapping ? HEALTH_FAILED : HEALTH_PASSED, true);
 }
 
 void router_event(struct sim *s, const struct event *e)
@@ -198,7 +204,7 @@ void router_event(struct sim *s, const struct event *e)
 		break;
 	case E_PROBE_LATE:
 		if ((uint32_t)e->c == t->probe_serial)
-			probed(s, e->a, e->b, HEALTH_FAILED);
+			probed(s, e->a, e->b, HEALTH_FAILED, false);
 		break;
 	case E_DRAIN_OVER:
 		if (t->use == USE_DRAIN && (uint32_t)t->until_ms == (uint32_t)e->c) {
@@ -226,6 +232,9 @@ enum balance_verdict router_pick(struct sim *s, uint32_t app, const struct reque
 
 		t[i] = (struct balance_target){.use = from->use, .health = from->health.state,
 					       .outstanding = from->outstanding};
+		t[i].avoid = (from->suspect || from->eject.cause != EJECT_NO) &&
+			     !sim_mutated(s, MUTATE_PICK_EJECTED);
+		t[i].weight = balance_weight(s->now - from->up_since_ms, s->app[app].slow_start_ms);
 		if (sim_mutated(s, MUTATE_PICK_DRAIN) && t[i].use == USE_DRAIN)
 			t[i].use = USE_SERVE;
 		for (uint32_t j = 0; q && j < q->tried_len; j++)

@@ -66,6 +66,7 @@ static bool repeats(uint64_t seed, uint64_t hash)
 }
 
 struct sums {
+	uint64_t ejected[EJECT_CAUSE_COUNT], moved, refused;
 	uint64_t events, requests, changes, virtual_ms, bad, slowest_rest_ms;
 	uint64_t reached[ROLLOUT_PHASE_COUNT][2][4];
 };
@@ -75,6 +76,10 @@ static void sum_up(struct sums *t)
 	t->events += world.events;
 	t->requests += world.count_requests;
 	t->changes += world.count_changes;
+	for (int c = 0; c < EJECT_CAUSE_COUNT; c++)
+		t->ejected[c] += world.count_ejected[c];
+	t->moved += world.count_moved;
+	t->refused += world.count_refused;
 	t->virtual_ms += world.now - 1000000;
 	if (!world.o.crash_loop)
 		t->slowest_rest_ms = MAX(t->slowest_rest_ms, world.slowest_rest_ms);
@@ -112,6 +117,13 @@ static int run_seeds(const struct args *a)
 	}
 	took = seconds() - start;
 	print_reached(&t);
+	printf("ejected for failures %llu, errors %llu, latency %llu, stuck %llu; requests moved %llu, "
+	       "retries refused %llu\n",
+	       (unsigned long long)t.ejected[EJECT_FAILURES],
+	       (unsigned long long)t.ejected[EJECT_ERRORS],
+	       (unsigned long long)t.ejected[EJECT_LATENCY],
+	       (unsigned long long)t.ejected[EJECT_STUCK], (unsigned long long)t.moved,
+	       (unsigned long long)t.refused);
 	printf("at rest %.1f s after the last fault at the latest\n",
 	       (double)t.slowest_rest_ms / 1000);
 	printf("%llu seeds from %llu: %llu broken; %.1f virtual days, %llu events, %llu requests, "

@@ -12,6 +12,7 @@
  *	controller.c  model of the controller: load, step the rollout, save, act
  *	store.c       what the controller saves, with a disk that fails; the history
  *	router.c      model of the router: tables, probes, balance, hold
+ *	failure.c     model of the router: suspicion, ejection, what goes elsewhere
  *	clients.c     requests: arrivals, executions, answers, broken targets, retries
  *	operators.c   people and faults
  *	check.c       the rules that must hold, and what must be so when it is quiet
@@ -20,9 +21,12 @@
 #pragma once
 
 #include "core/balance.h"
+#include "core/budget.h"
+#include "core/eject.h"
 #include "core/hold.h"
 #include "core/retry.h"
 #include "core/rollout.h"
+#include "core/silence.h"
 #include "core/supervise.h"
 
 #define SIM_APPS 3
@@ -69,6 +73,13 @@
 	X(RETRY_EPIPE, "retry-epipe", "EPIPE on a later write counts as unread")                   \
 	X(RETRY_BIG, "retry-big", "ECONNRESET counts as unread for requests of any size")          \
 	X(RETRY_LATE, "retry-late", "a POST without an answer in time is sent again")              \
+	X(MOVE_POST, "move-post", "a POST that a stuck target has is sent elsewhere")              \
+	X(NO_MOVE, "move-none", "what a stuck target owes is not moved")                           \
+	X(NO_SUSPECT, "no-suspect", "silence is no cause for suspicion")                           \
+	X(EJECT_FLOOR, "eject-all", "the last and more than half may be ejected")                  \
+	X(EJECT_EVER, "eject-ever", "who was ejected does not come back")                          \
+	X(PICK_EJECTED, "pick-ejected", "ejected and suspected targets get requests")              \
+	X(NO_BUDGET, "no-budget", "retries have no budget")                                        \
 	X(ROOM_COUNT, "room-count", "the waiting room takes more requests than allowed")           \
 	X(ROOM_BYTES, "room-bytes", "the waiting room takes more bytes than allowed")              \
 	X(ROOM_TIME, "room-time", "nobody is refused when the wait is over")                       \
@@ -103,7 +114,8 @@ struct part {
 	X(PART_KILL) X(TICK) X(BELL) X(ACT) X(OPERATE) X(FAULT) X(CALM) X(QUIET) X(PROC_UP)        \
 	    X(PROC_CRASH) X(PROC_HANG) X(PROC_UNHANG) X(PROC_FLAP) X(PROC_EXIT) X(PROC_KILL)       \
 		X(RESTART) X(PROBE) X(PROBE_LATE) X(DRAIN_OVER) X(ARRIVE) X(READ) X(ANSWER)        \
-		    X(BROKE) X(TIMEOUT) X(RETRY) X(LEAVE) X(WAIT_OVER) X(DISK_OK)
+		    X(BROKE) X(TIMEOUT) X(RETRY) X(LEAVE) X(WAIT_OVER) X(DISK_OK) X(LOOK) X(WATCH)     \
+			X(ACCUSED) X(STUCK_CHECK)
 
 enum event_type {
 #define X(name) E_##name,
@@ -161,6 +173,8 @@ struct app {
 	struct behaviour behaviour[SIM_RELEASES + 1];
 	struct hold_limits limits;
 	uint32_t probe_ms, probe_timeout_ms, rise, fall, target_limit, response_ms, grace_ms;
+	struct eject_rules eject;
+	uint32_t slow_start_ms, retry_share, retry_least;
 	uint32_t arrive_ms; /* mean time between requests */
 	bool is_unix, unread_counts;
 	bool held; /* by an operator: part of the configuration here */
@@ -258,6 +272,12 @@ struct rt_target {
 	struct health health;
 	uint32_t outstanding;
 	uint32_t probe_serial;
+	struct silence silence;
+	struct eject eject;
+	struct eject_numbers counts;
+	uint64_t heard_ms, judge_ms, up_since_ms, stuck_ms;
+	uint32_t streak;
+	bool suspect, watched;
 	/* the checker's own count */
 	uint32_t passes, passes_in_row, fails_in_row;
 	bool down;
@@ -269,6 +289,10 @@ struct rt_app {
 	uint32_t len, head, tail, waiting, inside, turn;
 	uint32_t held_now; /* that waited, and are still owed an answer */
 	uint64_t waiting_bytes;
+	struct budget budget;
+	uint64_t requests;
+	/* the checker's own count */
+	uint64_t since_ms, retried;
 	struct rt_target t[SIM_TARGETS];
 };
 
@@ -282,10 +306,13 @@ enum request_state { R_FREE, R_WAITING, R_INSIDE, R_RETRYING };
 struct request {
 	enum request_state state;
 	uint32_t app, serial, attempt, next, pid, died_under, writes, bytes;
-	uint64_t came_ms, until_ms, target;
+	uint64_t came_ms, until_ms, target, sent_ms;
 	uint64_t tried[4];
 	uint32_t tried_len;
 	bool post, read, held;
+	bool moved, refused; /* refused: by the retry budget */
+	/* the checker's: how often it was, and for how long it should have been */
+	uint32_t moves, stuck;
 };
 
 /* --- the run --- */
@@ -328,6 +355,7 @@ struct sim {
 	uint8_t executed[SIM_SERIALS];
 	uint64_t post[SIM_SERIALS / 64]; /* which are POSTs; outlives the request */
 	uint64_t calm_at, arrive_until;
+	uint64_t count_ejected[EJECT_CAUSE_COUNT], count_moved, count_refused;
 	uint64_t count_requests, count_changes, count_lines;
 	uint64_t die_at_line;
 	uint32_t reached[ROLLOUT_PHASE_COUNT][2][4]; /* phase, undoing: orders that came in it */
@@ -415,7 +443,18 @@ enum balance_verdict router_pick(struct sim *s, uint32_t app, const struct reque
 				 uint32_t *ret);
 void router_leave_room(struct sim *s, uint32_t i);
 
+/* failure.c */
+void failure_event(struct sim *s, const struct event *e);
+void failure_look(struct sim *s); /* the router begins */
+void failure_probed(struct sim *s, uint32_t app, struct rt_target *t, bool answered, bool passed);
+void failure_came_up(struct sim *s, uint32_t app, struct rt_target *t);
+void failure_asked(struct sim *s, uint32_t app, struct rt_target *t);
+void failure_answered(struct sim *s, struct rt_target *t, uint64_t us);
+void failure_failed(struct sim *s, uint32_t app, struct rt_target *t);
+void failure_check_stuck(struct sim *s, uint32_t i);
+
 /* clients.c */
+void clients_move(struct sim *s, uint32_t i); /* its target is stuck */
 void clients_event(struct sim *s, const struct event *e);
 void clients_send(struct sim *s, uint32_t i, struct rt_target *t);
 void clients_proc_died(struct sim *s, const struct proc *p);
@@ -437,6 +476,8 @@ void check_table(struct sim *s, const struct sim_table *before, const struct sim
 void check_spawn(struct sim *s, uint32_t app, uint32_t release, uint64_t unit);
 void check_stop(struct sim *s, const struct inst *in);
 void check_send(struct sim *s, const struct request *q, const struct rt_target *t);
+void check_ejected(struct sim *s, uint32_t app, const struct rt_target *t);
+void check_retried(struct sim *s, uint32_t app);
 void check_pause(struct sim *s, const struct supervise_rule *rule, uint32_t ends_before,
 		 uint64_t ran_ms, uint64_t pause);
 void check_room(struct sim *s, uint32_t app);

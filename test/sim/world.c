@@ -173,6 +173,9 @@ static enum part_id part_of(const struct event *e)
 	case E_RETRY:
 	case E_LEAVE:
 	case E_WAIT_OVER:
+	case E_LOOK:
+	case E_WATCH:
+	case E_ACCUSED:
 		return P_ROUTER;
 	default:
 		return P_COUNT;
@@ -253,7 +256,14 @@ static void dispatch(struct sim *s, const struct event *e)
 		if (e->c >> 32 == s->part[P_ROUTER].epoch)
 			router_event(s, e);
 		break;
+	case E_LOOK:
+	case E_WATCH:
+	case E_ACCUSED:
+		if (e->c >> 32 == s->part[P_ROUTER].epoch)
+			failure_event(s, e);
+		break;
 	case E_ARRIVE:
+	case E_STUCK_CHECK:
 	case E_READ:
 	case E_ANSWER:
 	case E_BROKE:

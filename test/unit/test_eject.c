@@ -227,6 +227,18 @@ static void a_stuck_one_is_back_when_it_answers_whatever_the_time(void **state U
 	assert_true(eject_over(&e[0], 1, false, now));
 }
 
+static void one_that_is_out_and_turns_stuck_needs_both(void **state UNUSED)
+{
+	eject_begin(&e[0], &rules, EJECT_FAILURES, 5, now);
+	eject_turned_stuck(&e[0]);
+	eject_probed(&e[0], true);
+	assert_false(eject_over(&e[0], 1, false, now));
+	now = e[0].until_ms;
+	assert_true(eject_over(&e[0], 1, false, now));
+	eject_probed(&e[0], false);
+	assert_false(eject_over(&e[0], 1, false, now));
+}
+
 /* --- silence --- */
 
 static void silence_is_judged_by_what_is_usual_and_a_floor(void **state UNUSED)
@@ -236,7 +248,7 @@ static void silence_is_judged_by_what_is_usual_and_a_floor(void **state UNUSED)
 	assert_false(silence_suspects(&s, 250, 0, now)); /* it owes nothing */
 	for (int i = 0; i < 50; i++) {
 		silence_asked(&s, now);
-		silence_answered(&s, 2000);
+		silence_answered(&s, 2000, now, 0);
 	}
 	silence_asked(&s, now);
 	assert_false(silence_suspects(&s, 250, now, now + 249));
@@ -256,21 +268,49 @@ static void who_is_slow_as_a_rule_is_given_longer(void **state UNUSED)
 
 	for (int i = 0; i < 200; i++) {
 		silence_asked(&s, now);
-		silence_answered(&s, i % 2 ? 100000 : 300000);
+		silence_answered(&s, i % 2 ? 100000 : 300000, now, 0);
 	}
 	/* 200 ms, give or take 100: about 4 x 600 */
 	assert_in_range(silence_limit_ms(&s, 250), 2000, 2800);
 	for (int i = 0; i < 200; i++) {
 		silence_asked(&s, now);
-		silence_answered(&s, UINT64_MAX);
+		silence_answered(&s, UINT64_MAX, now, 0);
 	}
 	assert_true(silence_limit_ms(&s, 250) > 1000000);
 	for (int i = 0; i < 200; i++) {
 		silence_asked(&s, now);
-		silence_answered(&s, 0);
+		silence_answered(&s, 0, now, 0);
 	}
 	assert_int_equal(silence_limit_ms(&s, 250), 250);
 	assert_int_equal(s.owed, 0);
+}
+
+static void what_a_stuck_one_answers_late_is_not_usual(void **state UNUSED)
+{
+	struct silence s = {0};
+
+	for (int i = 0; i < 50; i++) {
+		silence_asked(&s, now);
+		silence_answered(&s, 2000, now, 0);
+	}
+	/* It is stuck with eight requests, and answers all of them after 10 s. */
+	for (int i = 0; i < 8; i++)
+		silence_asked(&s, now);
+	for (int i = 0; i < 8; i++)
+		silence_answered(&s, 10000000, now, now + 500);
+	assert_int_equal(s.owed, 0);
+	assert_in_range(silence_limit_ms(&s, 250), 251, 1300);
+	for (int i = 0; i < 20; i++) {
+		silence_asked(&s, now + 20000);
+		silence_answered(&s, 2000, now + 20000, now + 500);
+	}
+	assert_int_equal(silence_limit_ms(&s, 250), 250);
+	/* One that only looks like that, time and again, is known as slow in the end. */
+	for (uint64_t i = 1; i < 10; i++) {
+		silence_asked(&s, now + i * 20000);
+		silence_answered(&s, 2000000, now + i * 20000, now + i * 20000 + 500);
+	}
+	assert_true(silence_limit_ms(&s, 250) > 2000);
 }
 
 int main(void)
@@ -289,8 +329,10 @@ int main(void)
 		T(the_time_doubles_to_the_ceiling_and_begins_anew_after_a_good_while),
 		T(where_there_is_a_health_path_it_must_be_well_too),
 		T(a_stuck_one_is_back_when_it_answers_whatever_the_time),
+		T(one_that_is_out_and_turns_stuck_needs_both),
 		T(silence_is_judged_by_what_is_usual_and_a_floor),
 		T(who_is_slow_as_a_rule_is_given_longer),
+		T(what_a_stuck_one_answers_late_is_not_usual),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
