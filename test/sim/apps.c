@@ -81,6 +81,7 @@ void proc_hang(struct sim *s, uint32_t pid, uint32_t ms)
 	if (!p || p->hung)
 		return;
 	p->hung = true;
+	p->hung_ms = s->now;
 	if (ms)
 		sim_at(s, s->now + ms, E_PROC_UNHANG, 0, pid, 0);
 }

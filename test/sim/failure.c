@@ -87,8 +87,6 @@ static void judge(struct sim *s, uint32_t app)
 	struct eject_seen seen[SIM_TARGETS * 2];
 	uint32_t n = ra->len, value = 0;
 
-	if (ra->len < 2)
-		return;
 	for (uint32_t i = 0; i < ra->len; i++)
 		seen[i] = (struct eject_seen){.use = ra->t[i].use, .health = ra->t[i].health.state,
 					      .e = &ra->t[i].eject, .streak = ra->t[i].streak,
@@ -256,7 +254,7 @@ static bool must_move(struct sim *s, const struct request *q, const struct rt_ta
 	uint32_t serving = 0, ejected = 0;
 	bool good = false;
 
-	if (!p || !p->hung || t->use != USE_SERVE || t->health.state != HEALTH_UP || q->moved ||
+	if (!p || !p->hung || s->now < p->hung_ms + STUCK_CHECK_MS || t->use != USE_SERVE || t->health.state != HEALTH_UP || q->moved ||
 	    q->died_under || q->refused || s->now < s->part[P_ROUTER].hung_until)
 		return false;
 	for (uint32_t i = 0; i < ra->len; i++) {

@@ -162,6 +162,7 @@ struct proc {
 	uint32_t app, release;
 	uint64_t unit;
 	bool up, hung, flapping, ending;
+	uint64_t hung_ms; /* since when */
 };
 
 struct notes { /* the checker's, of the change in hand */
