@@ -182,7 +182,7 @@ bench) # beside nginx and HAProxy, in one run; writes bench/RESULTS.md. bench NA
 	need $packages_build $packages_demo $packages_bench
 	build build-bench --buildtype=release
 	shift
-	[ $# -gt 0 ] || set -- run hostile
+	[ $# -gt 0 ] || set -- run hostile faults
 	for name in "$@"; do python3 "bench/$name"; done
 	;;
 fresh) # a clean Debian 12 in a folder, the committed tree in it, the README's two commands there

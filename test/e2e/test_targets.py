@@ -6,6 +6,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import socket
 import socketserver
 import subprocess
@@ -58,6 +59,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return "-"
 
     def log_message(self, *args):
+        pass
+
+
+class Broken:
+    """A gate at which the connection ends."""
+
+    def wait(self, _):
+        raise ConnectionAbortedError
+
+    def set(self):
         pass
 
 
@@ -242,6 +253,26 @@ def test_a_drained_target_finishes_what_is_inside_and_a_fenced_one_does_not(serv
     for t in askings:
         t.join()
     assert [s[:2] for s in said] == [(200, "b")] * 2
+
+
+# --- one that serves badly ---
+
+
+def test_a_target_that_breaks_off_is_ejected_and_status_says_why(serve, target):
+    a, b = target("a"), target("b")
+    u = serve(CONFIG + app("old", ["*"], a.address, b.address, more="eject: { failures: 3, time: 1s }"))
+    good(u, "old")
+    a.server.gate = Broken()
+    for _ in range(20):
+        assert u.get("/")[:2] == (200, "b")  # each was tried once more
+    status = use(u, "old", a.address)
+    assert status["status"] == "bad", status
+    assert re.fullmatch(r"ejected: 3 failures in a row, until \d\d:\d\d:\d\d UTC", status["reason"])
+    assert "ejected" in u.cli("status", "old").stdout
+    assert u.app("old")["failed"] == 0 and u.app("old")["status"] == "bad"
+    a.server.gate = None
+    good(u, "old")
+    wait_for(lambda: u.get("/")[1] == "a", "it is back")
 
 
 # --- the configuration ---
