@@ -200,7 +200,8 @@ const struct schema_row schema_rows[] = {
 		   "seen it: begin with a short time."),
 	ROW(SCHEMA_APP, "retry", SECTION, 0, 0, NULL,
 	    .doc = "How many GETs and HEADs may be tried again at another target, so that an overload is not "
-		   "doubled. What is proven unread, and what could not be sent, does not count."),
+		   "doubled. What is proven unread or could not be sent does not count, nor what met an idle "
+		   "connection that was just ending."),
 	ROW(APP(retry_share), "retry.share", INT, 0, 100, "20",
 	    .doc = "Percent of the app's recent requests (about 10 s)."),
 	ROW(APP(retry_least), "retry.least", INT, 0, 1000000, "10", .doc = "So many a second in any case."),

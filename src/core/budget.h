@@ -6,8 +6,9 @@
  * without a bound everybody's second try breaks what is left.
  *
  * What counts: tries that a target may have worked on (enum retry_verdict: SAFE, MOVED). A
- * request that was proven unread or never sent has cost no target anything, so it is exempt; the
- * number of targets and the waiting room bound those.
+ * request that was proven unread or never sent has cost no target anything, so it is exempt, and so is
+ * one that met a connection whose end was on its way: for it a fresh one is taken, once. The number of
+ * targets and the waiting room bound those.
  *
  * "Recent" is a sum that fades: after t ms, W / (W + t) of it are left. It is brought up to date only
  * when a retry is wanted, from the counter of requests, so requests pay nothing for it.

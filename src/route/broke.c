@@ -5,6 +5,8 @@
  */
 #include "route/route_priv.h"
 
+#define STALE_US 100000 /* an end that was on its way arrives sooner: then nobody has worked on the request */
+
 /* Makes the request ready to be sent from its beginning. */
 static void rewind_ask(struct exchange *x)
 {
@@ -103,18 +105,19 @@ void exchange_broke(struct exchange *x, int error)
 	bool reused = x->up->reused;
 	bool stale = reused && !x->answer_begun &&
 		     (error == 0 || error == ECONNRESET || error == EPIPE);
+	bool at_once = stale && clock_us() - x->sent_us < STALE_US;
 	struct retry_facts f = facts_of(x, error);
 	enum retry_verdict v;
 
-	if (stale)
+	if (at_once)
 		upstream_learn(x->target, x->up->idle_ms);
-	else if (!x->cut)
+	if (!stale && !x->cut)
 		stuck_failed(x->target, error);
 	x->stale |= stale && f.written;
 	x->died_under += f.written > 0;
 	f.died_under = x->died_under;
 	v = retry_decide(&f);
-	if (v == RETRY_NO || !within_budget(x, v))
+	if (v == RETRY_NO || (!at_once && !within_budget(x, v)))
 		give_up(x, error);
 	else /* an old connection that was closed says nothing about the target */
 		send_elsewhere(x, v, !reused);

@@ -545,3 +545,16 @@ def test_waiting_counts_for_the_limit_of_the_whole_request(router, target):
     assert r.get()[0] == 504
     n = r.n("a")
     assert n["over_time"] == 1 and n["held"] == 1 and n["waiting"] == 0 and n["waiting_bytes"] == 0
+
+
+def test_an_idle_connection_that_had_ended_needs_no_budget(serve):
+    """The target ends each connection after its answer, without saying so."""
+    def handler(c, line, f):
+        c.send(ok(c.body(f)))
+        return False
+
+    r, t = serve(handler, tcp=True, app="retry_share=0 retry_least=0")
+    c = r.connect()
+    assert [c.send(get()).answer()[0] for _ in range(300)] == [200] * 300
+    n = r.n("a/1")
+    assert n["retry_refused"] == 0 and n["tries_failed"] == 0
