@@ -7,7 +7,7 @@
 
 static bool is_up(const struct balance_target *t)
 {
-	return t->use == USE_SERVE && t->health == HEALTH_UP;
+	return t->use == USE_SERVE && t->health == HEALTH_UP && !t->avoid;
 }
 
 static bool may_take(const struct balance_target *t, uint32_t limit)

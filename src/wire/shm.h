@@ -62,13 +62,13 @@
 	X(retried_unread, "sent to another target: the socket proved it unread")                   \
 	X(retried_safe, "sent to another target once: GET or HEAD without an answer")              \
 	X(retried_moved, "sent to another target once: GET or HEAD, and the first was stuck")      \
-	X(over_time, "ended by the limit for the whole request; and counted as what it then was") \
+	X(over_time, "ended by the limit for the whole request; and counted as what it was (app)") \
 	X(retry_refused, "not tried again: too many were, of late")                                \
-	X(tries_failed, "no connection, broken off, malformed, or no answer in time")               \
+	X(tries_failed, "no connection, broken off, malformed, or no answer in time (target)")      \
 	X(suspected, "times that a target was silent for too long")                                \
 	X(ejected, "times that a target was given a rest")                                         \
-	X(heads, "answers that began")                                                             \
-	X(heads_us, "sum of the times until they did, from when they were asked for")              \
+	X(heads, "answers that began (target)")                                                    \
+	X(heads_us, "sum of the times until they did, from when they were asked for (target)")     \
 	X(connects, "connections opened to it (target)")                                           \
 	X(connect_failed, "connections to it that failed (target)")                                \
 	X(reused, "requests on a connection that was there (target)")                              \

@@ -36,6 +36,9 @@ static void a_marked_target_is_taken_while_it_serves_is_up_and_has_a_place(void 
 		assert_int_equal(near_marked(t, 3, 0, t[1].mark), use == USE_SERVE ? 1 : -1);
 	}
 	t[1].use = USE_SERVE;
+	t[1].avoid = true;
+	assert_int_equal(near_marked(t, 3, 0, t[1].mark), -1);
+	t[1].avoid = false;
 	t[1].health = HEALTH_DOWN;
 	assert_int_equal(near_marked(t, 3, 0, t[1].mark), -1);
 	t[1].health = HEALTH_UNKNOWN;
