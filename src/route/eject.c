@@ -28,20 +28,28 @@ static struct look look_at(struct router *r, uint32_t app)
 			     table_targets(r->view->table) + conf->first_target, app};
 }
 
-static void publish(const struct look *l, uint32_t i)
+/* Into the numbers; also what a router before this one had put there and is not so here. */
+static void tell(const struct look *l, uint32_t i)
 {
 	struct shm_slot *slot = &l->r->shm->slot[l->target[i].slot];
 	const struct eject *e = l->shared[i]->eject;
 	uint64_t now = l->r->loop.now_ms;
 
+	if (!router_speaks(l->r) || atomic_load(&slot->ejected) == e->cause)
+		return;
 	atomic_store(&slot->ejected_value, e->value);
 	atomic_store(&slot->ejected_until_wall_ms,
 		     e->until_ms > now ? clock_wall_ms() + e->until_ms - now : 0);
 	atomic_store(&slot->ejected, e->cause);
+}
+
+static void publish(const struct look *l, uint32_t i)
+{
+	tell(l, i);
 	atomic_store(&l->shared[i]->streak, 0);
 	atomic_store(&l->shared[i]->suspect, 0);
 	l->shared[i]->judge_ms = 0;
-	atomic_store(&l->shared[i]->ejected, e->cause);
+	atomic_store(&l->shared[i]->ejected, l->shared[i]->eject->cause);
 	bell_ring(l->r->controller_bell);
 }
 
@@ -57,8 +65,8 @@ static void put_out(const struct look *l, uint32_t i, enum eject_cause cause, ui
 
 	if (e->cause == EJECT_NO) {
 		eject_begin(e, &l->conf->eject, cause, value, r->loop.now_ms);
-		shm_add(&shm_counts(r->shm, 0, l->target[i].slot)->ejected, 1);
-		shm_add(&shm_counts(r->shm, 0, l->conf->slot)->ejected, 1);
+		shm_add(&shm_counts(r->shm, r->first_row, l->target[i].slot)->ejected, 1);
+		shm_add(&shm_counts(r->shm, r->first_row, l->conf->slot)->ejected, 1);
 	} else {
 		eject_turned_stuck(e);
 	}
@@ -143,7 +151,7 @@ static void count(const struct look *l, uint32_t i)
 	if (!l->shared[i]->eject)
 		l->shared[i]->eject = util_alloc(sizeof(*l->shared[i]->eject));
 	for (uint32_t t = 0; t < l->r->thread_count; t++) {
-		const struct shm_counts *n = shm_counts(l->r->shm, t, l->target[i].slot);
+		const struct shm_counts *n = shm_counts(l->r->shm, l->r->first_row + t, l->target[i].slot);
 
 		sum.tries += shm_get(&n->requests);
 		sum.failed += shm_get(&n->tries_failed);
@@ -164,8 +172,10 @@ static void on_look(struct loop_timer *timer)
 
 		if (l.conf->target_count < 2)
 			continue;
-		for (uint32_t i = 0; i < l.conf->target_count; i++)
+		for (uint32_t i = 0; i < l.conf->target_count; i++) {
 			count(&l, i);
+			tell(&l, i);
+		}
 		judge(r, app);
 	}
 	loop_timer_set(&r->loop, timer, r->loop.now_ms + LOOK_MS);

@@ -37,12 +37,6 @@ struct probe {
 
 static uint32_t mark; /* of the last table: main thread only */
 
-/* Two routers may probe the same targets; the numbers have one word for each. */
-static bool speaks(const struct router *r)
-{
-	return atomic_load(&r->shm->speaker) == r->bank;
-}
-
 static void publish(struct probe *p, int error)
 {
 	struct shm_slot *slot = &p->r->shm->slot[p->slot];
@@ -50,7 +44,7 @@ static void publish(struct probe *p, int error)
 					 [HEALTH_UP] = TARGET_UP, [HEALTH_DOWN] = TARGET_DOWN};
 
 	atomic_store(&p->shared->health, p->health.state);
-	if (!speaks(p->r))
+	if (!router_speaks(p->r))
 		return;
 	atomic_store(&slot->error, error);
 	if (atomic_load(&slot->state) == state[p->health.state])
@@ -94,9 +88,9 @@ static void done(struct probe *p, enum health_event ev, int error)
 	shm_add(&n->probes, 1);
 	if (ev != HEALTH_PASSED)
 		shm_add(&n->probes_failed, 1);
-	else if (speaks(r))
+	else if (router_speaks(r))
 		shm_add(&slot->passed, 1);
-	if (speaks(r))
+	if (router_speaks(r))
 		atomic_store(&slot->last_ms, r->loop.now_ms);
 	changed = health_step(&p->health, ev, p->rise, p->fall, p->interval_ms, r->loop.now_ms);
 	publish(p, ev == HEALTH_PASSED ? 0 : error);
@@ -258,7 +252,7 @@ static struct probe *probe_make(struct router *r, struct shared_target *shared, 
 	p->io.on_ready = on_probe;
 	p->timer.on_time = on_probe_time;
 	p->health.state = (enum health_state)atomic_load(&shared->health);
-	if (p->health.state == HEALTH_UNKNOWN && speaks(r))
+	if (p->health.state == HEALTH_UNKNOWN && router_speaks(r))
 		atomic_store(&r->shm->slot[slot].state, TARGET_UNKNOWN);
 	shared->probe = p;
 	list_add_tail(&r->probes, &p->in_router);

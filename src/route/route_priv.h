@@ -691,6 +691,12 @@ struct router {
 	_Atomic bool accused; /* some target's `suspect` is, or its `streak` is long */
 };
 
+/* Two routers may look at the same targets; the numbers have one word for each. */
+static inline bool router_speaks(const struct router *r)
+{
+	return atomic_load(&r->shm->speaker) == r->bank;
+}
+
 void view_take(struct router *r, int fd, uint64_t generation);
 void view_outage(struct router *r, uint32_t app); /* after health changed there */
 void bell_ring(int fd);
