@@ -248,10 +248,9 @@ __attribute__((noreturn)) static void go_back(void)
 
 static void on_fatal(int signo)
 {
-	if (signo == SIGALRM)
-		strcpy(back.why, "the new program did not take over in time");
-	else
-		strcpy(back.why, "the new program crashed while it took over");
+	util_copy(back.why, sizeof(back.why),
+		  signo == SIGALRM ? "the new program did not take over in time"
+				   : "the new program crashed while it took over");
 	go_back();
 }
 
