@@ -11,7 +11,7 @@ packages_test="clang-14 python3-pytest python3-websockets python3-h11 curl git p
 nodejs sqlite3 libxml2-utils mandoc codespell shellcheck redis-server python3-prometheus-client openssl
 nghttp2-client python3-hpack"
 packages_full="libclang-rt-14-dev llvm-14 valgrind cppcheck clang-tidy-14 clang-format-14"
-packages_bench="haproxy nginx-light wrk procps"
+packages_bench="haproxy nginx-light wrk procps openssl nghttp2-client"
 packages_fresh="debootstrap git"
 
 as_root() {

@@ -36,7 +36,8 @@ http {{
  client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
  uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
  upstream target {{ server {target}; keepalive 128; keepalive_requests 1000000000; keepalive_timeout 300s; }}
- server {{ listen 127.0.0.1:{port} backlog=4096;
+ server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls} ssl http2;
+  ssl_certificate {cert}; ssl_certificate_key {key}; http2_max_requests 1000000000;
   location / {{ proxy_pass http://target; proxy_http_version 1.1; proxy_set_header Connection "";
    proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }}
 }}
@@ -59,6 +60,7 @@ defaults
  timeout http-keep-alive 300s
 frontend f
  bind 127.0.0.1:{port} backlog 4096
+ bind 127.0.0.1:{tls} ssl crt {pem} alpn h2,http/1.1
  default_backend b
 backend b
  server s {target}
@@ -67,6 +69,9 @@ backend b
 UPSTATE = """
 listen:
   - http: 127.0.0.1:{port}
+  - https: 127.0.0.1:{tls}
+certificates:
+  - {{ cert: {cert}, key: {key} }}
 admin:
   http: 127.0.0.1:{admin}
 limits: {{ clients: {clients}, idle: 300s }}
@@ -77,21 +82,35 @@ apps:
 """
 
 
+def make_certificate(place):
+    """A self-signed pair in `place`: ECDSA on P-256, what is got for nothing today."""
+    cert, key = place / "cert.pem", place / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                    "30", "-subj", "/CN=bench.localhost", "-addext", "subjectAltName=DNS:bench.localhost",
+                    "-keyout", key, "-out", cert], check=True, capture_output=True)
+    (place / "both.pem").write_text(cert.read_text() + key.read_text())
+    for path in (cert, key, place / "both.pem"):
+        path.chmod(0o644)  # of a key that nobody trusts, for servers that give up their rights
+
+
 class Server:
     """One proxy before one target. `processes()` are all of its own."""
 
     def __init__(self, name, kind, target, place):
         self.name, self.kind, self.target = name, kind, target
-        self.dir = place / f"{name}-{kind}"
+        self.place, self.dir = place, place / f"{name}-{kind}"
         self.dir.mkdir()
         self.dir.chmod(0o777)
-        self.port = free_port()
+        self.port, self.tls = free_port(), free_port()
         self.process = None
 
     def values(self):
         files = 20000
-        return dict(dir=self.dir, port=self.port, target=self.target, files=files, clients=9000,
-                    admin=free_port())
+        if not (self.place / "both.pem").exists():
+            make_certificate(self.place)
+        return dict(dir=self.dir, port=self.port, target=self.target, files=files, clients=9000, admin=free_port(),
+                    tls=self.tls, cert=self.place / "cert.pem", key=self.place / "key.pem",
+                    pem=self.place / "both.pem")
 
     def command(self):
         conf = self.dir / "conf"
