@@ -173,7 +173,7 @@ static void write_part_up(struct scrape *s, const struct family *f, const struct
 {
 	struct tell_status_of of;
 
-	for (enum part p = 0; p < PART_COUNT; p++) {
+	for (enum part p = 0; p < PART_OTHER; p++) { /* that one comes and goes */
 		tell_part_status(s->c->t, p, &of);
 		sample(s, f, "", NULL, "part", part_name(p), strcmp(of.status, "good") == 0, 1);
 	}
@@ -181,13 +181,13 @@ static void write_part_up(struct scrape *s, const struct family *f, const struct
 
 static void write_part_restarts(struct scrape *s, const struct family *f, const struct scrape_subject *x UNUSED)
 {
-	for (enum part p = 0; p < PART_COUNT; p++)
+	for (enum part p = 0; p < PART_OTHER; p++)
 		sample(s, f, "_total", NULL, "part", part_name(p), MAX(s->c->t->ship->parts[p].starts, 1u) - 1, 1);
 }
 
 static void write_part_start(struct scrape *s, const struct family *f, const struct scrape_subject *x UNUSED)
 {
-	for (enum part p = 0; p < PART_COUNT; p++)
+	for (enum part p = 0; p < PART_OTHER; p++)
 		if (s->c->t->ship->parts[p].since_wall_ms)
 			sample(s, f, "", NULL, "part", part_name(p), s->c->t->ship->parts[p].since_wall_ms,
 			       1000);
