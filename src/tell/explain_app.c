@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "core/balance.h"
+#include "core/eject.h"
 #include "core/hold.h"
 #include "tell/explain_priv.h"
 #include "wire/trace.h"
@@ -43,6 +44,8 @@ static const char *remark(const struct balance_target *b, uint32_t limit, bool n
 		return uses[b->use];
 	if (b->health == HEALTH_DOWN)
 		return "down";
+	if (b->avoid)
+		return "ejected: gets nothing while others serve";
 	if (limit && b->outstanding >= limit)
 		return "full";
 	return b->health == HEALTH_UNKNOWN ? "not looked at yet" : "has more inside";
@@ -85,6 +88,7 @@ static void see_target(struct explain *x, const struct table_target *g, struct b
 	shm_sum_slot(shm, g->slot, &sum);
 	*b = (struct balance_target){.use = (enum target_use)g->use,
 				     .health = state < ARRAY_LEN(health) ? health[state] : HEALTH_UNKNOWN,
+				     .avoid = atomic_load(&shm->slot[g->slot].ejected) != EJECT_NO,
 				     .outstanding = (uint32_t)MAX((int64_t)sum.inflight, 0)};
 }
 
