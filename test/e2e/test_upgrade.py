@@ -224,8 +224,9 @@ def test_a_program_that_is_no_good_is_refused_and_nothing_has_changed(running, f
 ])
 def test_a_program_that_fails_while_it_takes_over_is_undone(running, folder, fault, words):
     file = folder / "fault"
-    folder.chmod(0o777)  # the router is another user, and removes it
-    u, program = running(env={"LD_PRELOAD": str(FAULT), "UPSTATE_TEST_FAULT_FILE": str(file),
+    folder.chmod(0o777)  # the router is another user: it removes the file, and may not look where this was built
+    fault_so = shutil.copy(FAULT, folder)
+    u, program = running(env={"LD_PRELOAD": str(fault_so), "UPSTATE_TEST_FAULT_FILE": str(file),
                               "ASAN_OPTIONS": "verify_asan_link_order=0"})
     before, c, load = pids(u), raw.connect(u), raw.loads(u)
     assert raw.ask(c)[0] == 200
