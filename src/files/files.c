@@ -23,17 +23,6 @@
 #define ACCEPT_PAUSE_MS 100
 #define SPARE_DESCRIPTORS 32
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 /* --- the socket --- */
 
 static int listen_port(const char *text, struct err *e)

@@ -15,17 +15,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 __attribute__((noreturn)) static void refuse(const char *what)
 {
 	log_error("sandbox.failed", "reason=\"%s: %s\"", what, strerror(errno));
