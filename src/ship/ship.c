@@ -16,7 +16,11 @@
 
 static void on_turn(struct loop_timer *t)
 {
-	ship_turn(container_of(t, struct ship, turn));
+	struct ship *s = container_of(t, struct ship, turn);
+
+	if (s->synced)
+		msg_channel_read(s->keeper); /* once for all apps: there may be thousands */
+	ship_turn(s);
 }
 
 static void on_retry(struct loop_timer *t)

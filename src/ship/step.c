@@ -264,7 +264,8 @@ int ship_app_step(struct ship_app *a, const struct rollout_event *ev, struct err
 	int r;
 
 	ship_rules(a, &rules);
-	if (s->synced) /* after a pause, what the keeper said meanwhile may stand behind this order */
+	/* After a pause, what the keeper said meanwhile may stand behind this order. */
+	if (s->synced && ev->type != ROLLOUT_LOOK)
 		msg_channel_read(s->keeper);
 	ship_units_look(a);
 	before = a->rollout;
