@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The last change of status of each device. Feeds are made from this, and readers
+ * The last change of status of each device, and those before it. Feeds are made from this, and readers
  * of feeds sort and compare by time, so no two changes ever have the same one, even when the
  * clock stood still or was set back: then a microsecond is added to the last. Always six digits,
  * so that the times sort as text too.
@@ -113,6 +113,32 @@ static int next_change(struct state *s, uint64_t *us, uint64_t *ret_seq, struct 
 	return state_counter_set(s, "device_seq", *ret_seq, e);
 }
 
+/* Each status that was, as long as there is room: one comes, so at most one of the device and one of
+ * all have to go. */
+static int add_past(struct state *s, uint64_t seq, const char *id, uint64_t us, const char *status,
+		    const char *reason, struct err *e)
+{
+	sqlite3_stmt *q = state_sql(s, SQL_STATUS_ADD);
+	uint64_t past;
+	int r;
+
+	sqlite3_bind_int64(q, 1, (sqlite3_int64)seq);
+	state_bind_text(q, 2, id);
+	sqlite3_bind_int64(q, 3, (sqlite3_int64)us);
+	state_bind_text(q, 4, status);
+	state_bind_text(q, 5, reason);
+	r = state_run(s, q, e);
+	sqlite3_clear_bindings(q);
+	if (r < 0)
+		return r;
+	q = state_sql(s, SQL_STATUS_TRIM_DEVICE);
+	state_bind_text(q, 1, id);
+	sqlite3_bind_int64(q, 2, STATE_PAST_DEVICE_MAX);
+	if ((r = state_run(s, q, e)) < 0 || (r = state_counter_get(s, "status", &past, e)) < 0)
+		return r;
+	return past > STATE_PAST_MAX ? state_run(s, state_sql(s, SQL_STATUS_TRIM), e) : 0;
+}
+
 int state_device_put(struct state *s, const char *id, const char *app, const char *status,
 		     const char *reason, json_t *body, uint64_t wall_ms, bool *ret_changed,
 		     struct err *e)
@@ -159,6 +185,8 @@ int state_device_put(struct state *s, const char *id, const char *app, const cha
 		r = state_run(s, q, e);
 		sqlite3_clear_bindings(q);
 	}
+	if (r == 0)
+		r = add_past(s, seq, id, us, status, cut, e);
 	r = state_write_end(s, r, e);
 	if (r == 0 && ret_changed)
 		*ret_changed = true;
@@ -180,6 +208,57 @@ int state_device_del(struct state *s, const char *id, struct err *e)
 	return state_write_end(s, state_run(s, q, e), e);
 }
 
+/* Takes the row out of a statement that selects like DEVICE_NEXT. */
+static void take_device(sqlite3_stmt *q, struct state_device *ret)
+{
+	*ret = (struct state_device){.seq = (uint64_t)sqlite3_column_int64(q, 5)};
+	util_copy(ret->id, sizeof(ret->id), state_column_text(q, 0));
+	util_copy(ret->app, sizeof(ret->app), state_column_text(q, 1));
+	util_copy(ret->status, sizeof(ret->status), state_column_text(q, 2));
+	util_copy(ret->reason, sizeof(ret->reason), state_column_text(q, 3));
+	since_text((uint64_t)sqlite3_column_int64(q, 4), ret->since);
+	ret->body = util_strdup(state_column_text(q, 6));
+	sqlite3_reset(q);
+}
+
+int state_device_get(struct state *s, const char *id, struct state_device *ret, struct err *e)
+{
+	sqlite3_stmt *q = state_sql(s, SQL_DEVICE_READ);
+	int r;
+
+	state_bind_text(q, 1, id);
+	r = state_row(s, q, e);
+	if (r == 1)
+		take_device(q, ret);
+	return r;
+}
+
+int state_device_past(struct state *s, const char *id, struct state_status *ret, uint32_t max,
+		      struct err *e)
+{
+	uint64_t before = INT64_MAX;
+	uint32_t n = 0;
+
+	for (; n < max; n++) {
+		sqlite3_stmt *q = state_sql(s, SQL_STATUS_NEXT);
+		int r;
+
+		state_bind_text(q, 1, id);
+		sqlite3_bind_int64(q, 2, (sqlite3_int64)before);
+		r = state_row(s, q, e);
+		if (r < 0)
+			return r;
+		if (r == 0)
+			break;
+		ret[n].seq = before = (uint64_t)sqlite3_column_int64(q, 0);
+		since_text((uint64_t)sqlite3_column_int64(q, 1), ret[n].since);
+		util_copy(ret[n].status, sizeof(ret[n].status), state_column_text(q, 2));
+		util_copy(ret[n].reason, sizeof(ret[n].reason), state_column_text(q, 3));
+		sqlite3_reset(q);
+	}
+	return (int)n;
+}
+
 int state_device_each(struct state *s, const char *app,
 		      bool (*each)(void *arg, const struct state_device *d), void *arg,
 		      struct err *e)
@@ -189,7 +268,7 @@ int state_device_each(struct state *s, const char *app,
 
 	while (more) {
 		sqlite3_stmt *q = state_sql(s, app ? SQL_DEVICE_NEXT_APP : SQL_DEVICE_NEXT);
-		struct state_device d = {0};
+		struct state_device d;
 		int r;
 
 		sqlite3_bind_int64(q, 1, (sqlite3_int64)before);
@@ -198,14 +277,8 @@ int state_device_each(struct state *s, const char *app,
 		r = state_row(s, q, e);
 		if (r != 1)
 			return r;
-		util_copy(d.id, sizeof(d.id), state_column_text(q, 0));
-		util_copy(d.app, sizeof(d.app), state_column_text(q, 1));
-		util_copy(d.status, sizeof(d.status), state_column_text(q, 2));
-		util_copy(d.reason, sizeof(d.reason), state_column_text(q, 3));
-		since_text((uint64_t)sqlite3_column_int64(q, 4), d.since);
-		before = d.seq = (uint64_t)sqlite3_column_int64(q, 5);
-		d.body = util_strdup(state_column_text(q, 6));
-		sqlite3_reset(q);
+		take_device(q, &d);
+		before = d.seq;
 		more = each(arg, &d);
 		free(d.body);
 	}

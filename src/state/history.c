@@ -96,12 +96,13 @@ static int insert(struct state *s, uint64_t wall_ms, const char *kind, const cha
 }
 
 /* Where the end of a change stands: pages and people ask for it by its number. */
-static int note_change(struct state *s, json_int_t number, uint64_t seq, struct err *e)
+static int note_change(struct state *s, json_int_t number, const char *app, uint64_t seq, struct err *e)
 {
 	sqlite3_stmt *q = state_sql(s, SQL_CHANGE_SET);
 
 	sqlite3_bind_int64(q, 1, number);
 	sqlite3_bind_int64(q, 2, (sqlite3_int64)seq);
+	state_bind_text(q, 3, app);
 	return state_run(s, q, e);
 }
 
@@ -120,7 +121,7 @@ int state_history_add(struct state *s, uint64_t wall_ms, const char *kind, const
 		return r;
 	r = insert(s, MIN(wall_ms, TIME_MAX_MS), kind, app, data, &seq, e);
 	if (r == 0 && strcmp(kind, "change.end") == 0)
-		r = note_change(s, json_integer_value(json_object_get(data, "change")), seq, e);
+		r = note_change(s, json_integer_value(json_object_get(data, "change")), app, seq, e);
 	r = state_write_end(s, r, e);
 	if (r == 0 && ret_seq)
 		*ret_seq = seq;
@@ -234,6 +235,30 @@ int state_history_change(struct state *s, uint64_t change, uint64_t *ret_seq, st
 		return r;
 	*ret_seq = (uint64_t)sqlite3_column_int64(q, 0);
 	sqlite3_reset(q);
+	return 0;
+}
+
+int state_history_changes(struct state *s, const char *app, uint32_t limit,
+			  bool (*each)(void *arg, json_t *record), void *arg, struct err *e)
+{
+	uint64_t before = INT64_MAX;
+
+	for (; limit; limit--) {
+		sqlite3_stmt *q = state_sql(s, app ? SQL_CHANGE_NEXT_APP : SQL_CHANGE_NEXT);
+		int r;
+
+		sqlite3_bind_int64(q, 1, (sqlite3_int64)before);
+		if (app)
+			state_bind_text(q, 2, app);
+		r = state_row(s, q, e);
+		if (r != 1)
+			return r;
+		before = (uint64_t)sqlite3_column_int64(q, 0);
+		sqlite3_reset(q);
+		r = state_history_read(s, NULL, before - 1, 0, 1, false, each, arg, e);
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
 

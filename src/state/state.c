@@ -18,7 +18,7 @@
 #include <openssl/sha.h>
 #include <sys/stat.h>
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define APPLICATION_ID 0x55707374 /* "Upst" */
 #define NUMBER_(x) #x
 #define NUMBER(x) NUMBER_(x)
@@ -34,9 +34,9 @@
 	"CREATE TRIGGER " table "_less AFTER DELETE ON " table                                     \
 	" BEGIN UPDATE counter SET value = value - 1 WHERE name = '" table "'; END;"
 
-/* clang-format off */
-static const char schema[] =
-	"BEGIN IMMEDIATE;"
+/* What makes each version out of the one before; a new file goes through all of them.
+ * clang-format off */
+static const char *const schema_steps[SCHEMA_VERSION] = {
 	"CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"
 	"INSERT INTO counter VALUES('desired', 0), ('device', 0), ('device_seq', 0), "
 	"('device_us', 0);"
@@ -58,8 +58,20 @@ static const char schema[] =
 	"CREATE INDEX device_app ON device(app, seq);"
 	COUNTED("device")
 	"PRAGMA application_id = " NUMBER(APPLICATION_ID) ";"
-	"PRAGMA user_version = " NUMBER(SCHEMA_VERSION) ";"
-	"COMMIT";
+	"PRAGMA user_version = 1",
+
+	"CREATE TABLE status(seq INTEGER PRIMARY KEY, device TEXT NOT NULL, since_us INTEGER NOT NULL, "
+	"status TEXT NOT NULL, reason TEXT NOT NULL) STRICT;"
+	"CREATE INDEX status_device ON status(device, seq);"
+	"INSERT INTO counter VALUES('status', (SELECT count(*) FROM device));"
+	"INSERT INTO status SELECT seq, id, since_us, status, reason FROM device;"
+	COUNTED("status")
+	"ALTER TABLE change ADD COLUMN app TEXT NOT NULL DEFAULT '';"
+	"UPDATE change SET app = (SELECT h.app FROM history h WHERE h.seq = change.seq);"
+	"CREATE INDEX change_app ON change(app, seq);"
+	"CREATE INDEX change_seq ON change(seq);"
+	"PRAGMA user_version = 2",
+};
 /* clang-format on */
 
 static const char *const sql_text[SQL_COUNT] = {
@@ -285,10 +297,13 @@ int state_usage(struct state *s, struct state_usage *ret, struct err *e)
 
 	if ((r = state_counter_get(s, "desired", &u.keys, e)) < 0 ||
 	    (r = state_counter_get(s, "device", &u.devices, e)) < 0 ||
+	    (r = state_counter_get(s, "status", &u.past, e)) < 0 ||
+	    (r = state_counter_get(s, "device_seq", &u.past_dropped, e)) < 0 ||
 	    (r = state_history_head(s, &u.records, hash, e)) < 0 ||
 	    (r = pragma_number(s, "PRAGMA page_count", &pages, e)) < 0 ||
 	    (r = pragma_number(s, "PRAGMA page_size", &page, e)) < 0)
 		return r;
+	u.past_dropped -= MIN(u.past, u.past_dropped);
 	u.bytes = (uint64_t)(pages * page);
 	*ret = u;
 	return 0;
@@ -307,7 +322,8 @@ static int exec(struct state *s, const char *sql, struct err *e)
 	return r;
 }
 
-/* A new file gets its tables; one that is not ours, or newer than we are, is refused. */
+/* A new file gets its tables, an older one what it lacks; one that is not ours, or newer than we are,
+ * is refused. */
 static int check_schema(struct state *s, struct err *e)
 {
 	int64_t version = 0, id = 0, tables = 0;
@@ -317,9 +333,7 @@ static int check_schema(struct state *s, struct err *e)
 	    (r = pragma_number(s, "PRAGMA application_id", &id, e)) < 0 ||
 	    (r = pragma_number(s, "SELECT count(*) FROM sqlite_schema", &tables, e)) < 0)
 		return r;
-	if (tables == 0 && id == 0 && version == 0)
-		return exec(s, schema, e);
-	if (id != APPLICATION_ID)
+	if ((tables || version || id) && id != APPLICATION_ID)
 		return err_set(e, ERR_CORRUPT, "'%s/state.db' is not a database of Upstate",
 			       s->dir);
 	if (version > SCHEMA_VERSION)
@@ -327,9 +341,13 @@ static int check_schema(struct state *s, struct err *e)
 			       "'%s/state.db' was made by a newer Upstate (schema %lld, this one "
 			       "knows %d): run that version",
 			       s->dir, (long long)version, SCHEMA_VERSION);
-	if (version < SCHEMA_VERSION)
+	if (version < 0)
 		return err_set(e, ERR_CORRUPT, "'%s/state.db' has the unknown schema %lld", s->dir,
 			       (long long)version);
+	for (; version < SCHEMA_VERSION; version++)
+		if ((r = exec(s, "BEGIN IMMEDIATE", e)) < 0 || (r = exec(s, schema_steps[version], e)) < 0 ||
+		    (r = exec(s, "COMMIT", e)) < 0)
+			return r;
 	return 0;
 }
 

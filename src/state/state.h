@@ -8,7 +8,7 @@
  *   happened can be proved; nothing is ever changed or pruned in it, nor the texts
  *   (manifests, configurations) that it names.
  * - desired: what should be (rollouts, numbers given out, settings); small, overwritten.
- * - device statuses: what the feed tells; bounded.
+ * - device statuses: what the feed tells, and those that were before; bounded.
  *
  * Every call is one transaction and durable when it returns. When the disk is full
  * it returns -ERR_FULL and nothing has changed; state_reserve_use() then frees
@@ -34,6 +34,9 @@ struct state;
 #define STATE_KEY_MAX 512	    /* bytes of a desired value's key */
 #define STATE_KEYS_MAX 100000
 #define STATE_DEVICES_MAX 100000
+/* Statuses that were: the oldest make room, of the device and of all. */
+#define STATE_PAST_MAX 500000
+#define STATE_PAST_DEVICE_MAX 1000
 
 /* Opens or makes DIR/state.db and DIR/reserve (when there is room for it). -ERR_REFUSED: another
  * process has it open, or a newer Upstate made it. After a kill at any moment, what was
@@ -47,8 +50,9 @@ bool state_reserve_use(struct state *s);
 void state_reserve_restore(struct state *s);
 
 struct state_usage {
-	uint64_t records, keys, devices;
+	uint64_t records, keys, devices, past;
 	uint64_t keys_refused, devices_refused; /* since state_open() */
+	uint64_t past_dropped; /* statuses that made room, ever */
 	uint64_t bytes;				/* of the database, without its log */
 	bool reserve;				/* there, and not used */
 };
@@ -72,6 +76,10 @@ int state_history_read(struct state *s, const char *app, uint64_t after, uint64_
 /* The number of the newest "change.end" record whose data has this "change"; 0 when there is none. It
  * is looked up, not searched for. */
 int state_history_change(struct state *s, uint64_t change, uint64_t *ret_seq, struct err *e);
+/* Calls `each` for the newest "change.end" records, of the app when that is not NULL, newest first, at
+ * most `limit`. They are looked up, not searched for. */
+int state_history_changes(struct state *s, const char *app, uint32_t limit,
+			  bool (*each)(void *arg, json_t *record), void *arg, struct err *e);
 /* The newest record's number and hash; 0 and 64 zeros when there is none. */
 int state_history_head(struct state *s, uint64_t *ret_seq, char ret_hash[STATE_HASH],
 		       struct err *e);
@@ -114,7 +122,7 @@ void state_rollback(struct state *s);
 int state_copy(struct state *s, const char *dir, struct err *e);
 int state_format(void); /* of state.db, as this program writes it */
 
-/* --- device statuses (for feeds): one row per device, moved forward at each change --- */
+/* --- device statuses (for feeds): one row per device, moved forward at each change; and the past --- */
 
 struct state_device {
 	char id[200];	 /* stable: "guestbook/1", "upstate/router" */
@@ -136,4 +144,18 @@ int state_device_del(struct state *s, const char *id, struct err *e);
 /* In order of seq, newest first. app NULL: all. d is borrowed. */
 int state_device_each(struct state *s, const char *app,
 		      bool (*each)(void *arg, const struct state_device *d), void *arg,
+		      struct err *e);
+/* One of them: 1, or 0 when there is none. Its body is the caller's. */
+int state_device_get(struct state *s, const char *id, struct state_device *ret, struct err *e);
+
+/* A status that a device has or had. */
+struct state_status {
+	uint64_t seq;
+	char status[16];
+	char reason[300];
+	char since[40];
+};
+/* Those of a device, newest first: the present one, then those before, also of one that is no more.
+ * Fills at most `max`; returns how many, or a negative error. */
+int state_device_past(struct state *s, const char *id, struct state_status *ret, uint32_t max,
 		      struct err *e);

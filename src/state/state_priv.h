@@ -35,7 +35,9 @@
 	X(HISTORY_FROM_APP, "SELECT min(seq) FROM (SELECT seq FROM history WHERE app = ?3 "        \
 			    "AND seq > ?1 AND time <= ?2 ORDER BY seq DESC LIMIT ?4)")             \
 	X(CHANGE_GET, "SELECT seq FROM change WHERE number = ?1")                                  \
-	X(CHANGE_SET, "INSERT OR REPLACE INTO change(number, seq) VALUES(?1, ?2)")                 \
+	X(CHANGE_SET, "INSERT OR REPLACE INTO change(number, seq, app) VALUES(?1, ?2, ?3)")        \
+	X(CHANGE_NEXT, "SELECT seq FROM change WHERE seq < ?1 ORDER BY seq DESC LIMIT 1")          \
+	X(CHANGE_NEXT_APP, "SELECT seq FROM change WHERE app = ?2 AND seq < ?1 ORDER BY seq DESC LIMIT 1") \
 	X(TEXT_HAS, "SELECT 1 FROM text WHERE hash = ?1")                                          \
 	X(TEXT_ADD, "INSERT INTO text(hash, body) VALUES(?1, ?2)")                                 \
 	X(TEXT_GET, "SELECT body FROM text WHERE hash = ?1")                                       \
@@ -51,6 +53,13 @@
 	X(DEVICE_SET, "UPDATE device SET app = ?2, status = ?3, reason = ?4, since_us = ?5, "      \
 		      "seq = ?6, body = ?7 WHERE id = ?1")                                         \
 	X(DEVICE_DEL, "DELETE FROM device WHERE id = ?1")                                          \
+	X(DEVICE_READ, "SELECT id, app, status, reason, since_us, seq, body FROM device WHERE id = ?1") \
+	X(STATUS_ADD, "INSERT INTO status(seq, device, since_us, status, reason) VALUES(?1, ?2, ?3, ?4, ?5)") \
+	X(STATUS_TRIM, "DELETE FROM status WHERE seq = (SELECT min(seq) FROM status)")              \
+	X(STATUS_TRIM_DEVICE, "DELETE FROM status WHERE seq = (SELECT seq FROM status WHERE device = ?1 " \
+			      "ORDER BY seq DESC LIMIT 1 OFFSET ?2)")                              \
+	X(STATUS_NEXT, "SELECT seq, since_us, status, reason FROM status WHERE device = ?1 AND seq < ?2 " \
+		       "ORDER BY seq DESC LIMIT 1")                                                \
 	X(DEVICE_NEXT, "SELECT id, app, status, reason, since_us, seq, body FROM device "          \
 		       "WHERE seq < ?1 ORDER BY seq DESC LIMIT 1")                                 \
 	X(DEVICE_NEXT_APP, "SELECT id, app, status, reason, since_us, seq, body FROM device "      \

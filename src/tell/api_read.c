@@ -429,6 +429,8 @@ json_t *tell_limits_json(struct call *c)
 	if (state_usage(s->state, &usage, &e) == 0) {
 		limit(list, "state.devices", "statuses that are kept", STATE_DEVICES_MAX, usage.devices,
 		      KEPT(c, devices_refused, usage.devices_refused));
+		limit(list, "state.past", "statuses that were; the oldest make room", STATE_PAST_MAX, usage.past,
+		      usage.past_dropped);
 		limit(list, "state.keys", "values that are kept", STATE_KEYS_MAX, usage.keys,
 		      KEPT(c, keys_refused, usage.keys_refused));
 	}

@@ -5,6 +5,7 @@ leaves the one that is there."""
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,8 @@ apps:
     bake: 1s
 """
 BINARY = pathlib.Path(upstate.BINARY).resolve()
+STATE_FORMAT = re.search(r"SCHEMA_VERSION (\d+)",
+                         (pathlib.Path(__file__).parents[2] / "src/state/state.c").read_text())[1]
 FAULT = faults.BUILD / "test" / "e2e" / "fail_at_resume.so"
 
 # Passes what it is asked to by its name in argv[1]; $WHAT says how it behaves there.
@@ -193,7 +196,7 @@ def lacks_a_library(folder):
     (lambda f: compile_fake(f, "return *(volatile int *)0;"), "killed by signal 11"),
     (lambda f: compile_fake(f, 'return puts("{\\"version\\": \\"9\\", \\"state\\": 99}") < 0;'),
      "state in format 99"),
-    (lambda f: compile_fake(f, 'return puts("{\\"version\\": \\"9\\", \\"state\\": 1}") < 0;'),
+    (lambda f: compile_fake(f, 'return puts("{\\"version\\": \\"9\\", \\"state\\": %s}") < 0;' % STATE_FORMAT),
      "this one reads another format"),
     (lambda f: compile_fake(f, "for (;;) pause();"), "does not answer"),
     (lambda f: shutil.copy("/usr/bin/yes", f / "yes"), "does not answer"),

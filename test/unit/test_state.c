@@ -519,6 +519,62 @@ static void a_long_reason_is_cut_at_a_character(void **unused UNUSED)
 	assert_int_equal(state_device_each(state, NULL, reason_is, expected, NULL), 0);
 }
 
+static void the_past_of_a_device_is_kept_within_its_bound(void **unused UNUSED)
+{
+	static struct state_status past[STATE_PAST_DEVICE_MAX + 10];
+	struct state_usage u;
+	struct state_device d;
+	char reason[32];
+
+	put_device("web-1", "good", "fine", T0);
+	put_device("web-2", "good", "fine", T0);
+	put_device("web-1", "ugly", "gone", T0 + 1000);
+	put_device("web-1", "good", "back", T0 + 3500);
+	assert_int_equal(state_device_past(state, "web-1", past, 10, NULL), 3);
+	assert_string_equal(past[0].status, "good");
+	assert_string_equal(past[0].reason, "back");
+	assert_string_equal(past[1].status, "ugly");
+	assert_string_equal(past[1].since, "2026-11-22T01:39:16.123000Z");
+	assert_string_equal(past[2].reason, "fine");
+	assert_int_equal(state_device_past(state, "web-1", past, 2, NULL), 2);
+	assert_int_equal(state_device_past(state, "other", past, 2, NULL), 0);
+	assert_int_equal(state_device_get(state, "web-1", &d, NULL), 1);
+	assert_string_equal(d.reason, "back");
+	assert_int_equal(d.seq, past[0].seq);
+	free(d.body);
+	assert_int_equal(state_device_get(state, "other", &d, NULL), 0);
+
+	assert_int_equal(state_begin(state, NULL), 0);
+	for (int i = 0; i < STATE_PAST_DEVICE_MAX + 5; i++) {
+		snprintf(reason, sizeof(reason), "%d", i);
+		put_device("web-1", i % 2 ? "good" : "bad", reason, T0 + 5000);
+	}
+	assert_int_equal(state_commit(state, NULL), 0);
+	assert_int_equal(state_device_past(state, "web-1", past, ARRAY_LEN(past), NULL), STATE_PAST_DEVICE_MAX);
+	assert_string_equal(past[STATE_PAST_DEVICE_MAX - 1].reason, "5");
+	assert_int_equal(state_device_past(state, "web-2", past, 10, NULL), 1);
+	assert_int_equal(state_usage(state, &u, NULL), 0);
+	assert_int_equal(u.past, STATE_PAST_DEVICE_MAX + 1);
+	assert_int_equal(state_device_del(state, "web-2", NULL), 0); /* what was, was */
+	assert_int_equal(state_device_past(state, "web-2", past, 10, NULL), 1);
+}
+
+static void beyond_the_bound_of_all_the_oldest_past_makes_room(void **unused UNUSED)
+{
+	struct state_status past[3];
+	struct state_usage u;
+
+	put_device("a", "good", "first", T0);
+	put_device("b", "good", "second", T0);
+	tamper("UPDATE counter SET value = 500000 WHERE name = 'status'");
+	reopen();
+	put_device("b", "bad", "third", T0);
+	assert_int_equal(state_device_past(state, "a", past, 3, NULL), 0);
+	assert_int_equal(state_device_past(state, "b", past, 3, NULL), 2);
+	assert_int_equal(state_usage(state, &u, NULL), 0);
+	assert_int_equal(u.past, STATE_PAST_MAX);
+}
+
 static void a_device_that_makes_no_sense_is_refused(void **unused UNUSED)
 {
 	char id[201];
@@ -595,10 +651,66 @@ static void a_database_of_a_newer_version_is_refused(void **unused UNUSED)
 {
 	struct err e = {0};
 
-	tamper("PRAGMA user_version = 2");
+	tamper("PRAGMA user_version = 1000");
 	assert_int_equal(state_open(dir, &state, &e), -ERR_REFUSED);
 	assert_non_null(strstr(e.msg, "newer Upstate"));
 	assert_null(state);
+}
+
+static bool list_change(void *arg, json_t *record)
+{
+	buf_addf(arg, "%lld ", (long long)json_integer_value(json_object_get(json_object_get(record, "data"), "change")));
+	return true;
+}
+
+static const char *changes(struct buf *b, const char *app, uint32_t limit)
+{
+	b->len = 0;
+	assert_int_equal(state_history_changes(state, app, limit, list_change, b, NULL), 0);
+	return buf_str(b);
+}
+
+static void end_change(const char *app, int number)
+{
+	json_t *data = json_pack("{s:i}", "change", number);
+
+	assert_int_equal(state_history_add(state, T0, "change.end", app, data, NULL, NULL), 0);
+	json_decref(data);
+}
+
+static void ended_changes_are_found_newest_first_among_other_records(void **unused UNUSED)
+{
+	CLEANUP_BUF struct buf b = {0};
+
+	assert_string_equal(changes(&b, NULL, 9), "");
+	end_change("shop", 1);
+	add("shop", 1);
+	end_change("blog", 2);
+	end_change("shop", 3);
+	add("shop", 1);
+	assert_string_equal(changes(&b, NULL, 9), "3 2 1 ");
+	assert_string_equal(changes(&b, NULL, 2), "3 2 ");
+	assert_string_equal(changes(&b, "shop", 9), "3 1 ");
+	assert_string_equal(changes(&b, "none", 9), "");
+}
+
+static void a_database_of_the_first_version_gets_what_it_lacks(void **unused UNUSED)
+{
+	struct state_status past[3];
+	struct state_usage u;
+	CLEANUP_BUF struct buf b = {0};
+
+	put_device("web-1", "bad", "slow", T0);
+	end_change("shop", 7);
+	tamper("DROP TABLE status; DELETE FROM counter WHERE name = 'status'; DROP INDEX change_app; "
+	       "DROP INDEX change_seq; ALTER TABLE change DROP COLUMN app; PRAGMA user_version = 1");
+	reopen();
+	assert_int_equal(state_device_past(state, "web-1", past, 3, NULL), 1);
+	assert_string_equal(past[0].reason, "slow");
+	assert_int_equal(state_usage(state, &u, NULL), 0);
+	assert_int_equal(u.past, 1);
+	assert_string_equal(changes(&b, "shop", 9), "7 ");
+	assert_int_equal(state_history_verify(state, NULL, NULL), 0);
 }
 
 static void a_file_that_is_no_database_of_ours_is_refused(void **unused UNUSED)
@@ -684,11 +796,15 @@ int main(void)
 	    T(a_device_moves_forward_only_when_its_status_changes),
 	    T(no_two_changes_have_the_same_time_even_when_the_clock_goes_back),
 	    T(a_long_reason_is_cut_at_a_character),
+	    T(the_past_of_a_device_is_kept_within_its_bound),
+	    T(beyond_the_bound_of_all_the_oldest_past_makes_room),
 	    T(a_device_that_makes_no_sense_is_refused),
 	    T(a_device_that_is_refused_does_not_keep_the_others_from_being_recorded),
 	    T(one_device_more_than_the_bound_is_refused_and_counted),
 	    T(a_second_process_on_the_same_state_is_refused),
 	    T(a_database_of_a_newer_version_is_refused),
+	    T(ended_changes_are_found_newest_first_among_other_records),
+	    T(a_database_of_the_first_version_gets_what_it_lacks),
 	    T(a_file_that_is_no_database_of_ours_is_refused),
 	    T(nobody_else_can_read_it),
 	    T(the_reserve_is_made_used_once_and_restored),
