@@ -246,7 +246,7 @@ void tell_object(struct call *c, json_t *body UNUSED)
 		tell_answer_err(c, &e);
 		return;
 	}
-	server_answer_file(c->r, "application/octet-stream", TAKE_FD(fd));
+	server_answer_file(c->r, "application/octet-stream", NULL, TAKE_FD(fd));
 }
 
 /* Sends what came to the file since the last look; a rotated file is begun anew. */
@@ -310,7 +310,7 @@ void tell_logs(struct call *c, json_t *body UNUSED)
 	else
 		seek_lines(c->tail_fd, lines);
 	if (!server_param(c->r, "follow", number, sizeof(number)) || number[0] != '1') {
-		server_answer_file(c->r, "text/plain; charset=utf-8", TAKE_FD(c->tail_fd));
+		server_answer_file(c->r, "text/plain; charset=utf-8", NULL, TAKE_FD(c->tail_fd));
 		return;
 	}
 	server_begin(c->r, 200, "text/plain; charset=utf-8");

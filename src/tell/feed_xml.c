@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Articles written as Atom (RFC 4287) and as RSS 2.0, with libxml2's writer. The writer escapes but
- * does not check: everything passes text_clean() first, and "]]>" is split here.
+ * Written as Atom (RFC 4287) and as RSS 2.0, with libxml2's writer. The writer escapes but does not
+ * check: what comes here is clean, and "]]>" is split here.
  */
 #include "tell/feed_priv.h"
 
@@ -11,13 +11,14 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "tell/text.h"
 
 #define NS_ATOM "http://www.w3.org/2005/Atom"
 #define NS_OURS "urn:upstate:1"
 
 struct out {
+	xmlBufferPtr xml;
 	xmlTextWriterPtr w;
+	size_t gap;
 	bool failed;
 };
 
@@ -38,20 +39,12 @@ static void close_element(struct out *o)
 
 static void attribute(struct out *o, const char *name, const char *value)
 {
-	CLEANUP_BUF struct buf b = {0};
-
-	text_clean(&b, value);
-	note(o, xmlTextWriterWriteAttribute(o->w, BAD_CAST name, BAD_CAST buf_str(&b)));
-	o->failed |= b.failed;
+	note(o, xmlTextWriterWriteAttribute(o->w, BAD_CAST name, BAD_CAST value));
 }
 
 static void string(struct out *o, const char *text)
 {
-	CLEANUP_BUF struct buf b = {0};
-
-	text_clean(&b, text);
-	note(o, xmlTextWriterWriteString(o->w, BAD_CAST buf_str(&b)));
-	o->failed |= b.failed;
+	note(o, xmlTextWriterWriteString(o->w, BAD_CAST text));
 }
 
 static void element(struct out *o, const char *name, const char *text)
@@ -88,33 +81,22 @@ static void head(struct out *o, const struct feed *f)
 	close_element(o);
 }
 
-static void title(struct out *o, const struct feed *f)
-{
-	CLEANUP_BUF struct buf b = {0};
-
-	buf_addf(&b, "%s on %s", f->name, f->authority);
-	element(o, "title", buf_str(&b));
-	o->failed |= b.failed;
-}
-
-static char *address(const struct feed *f, const char *extension)
-{
-	CLEANUP_BUF struct buf b = {0};
-
-	buf_addf(&b, "%s/feeds/", f->base);
-	text_path(&b, f->name);
-	buf_adds(&b, extension);
-	return strdup(buf_str(&b));
-}
-
 static void link_to(struct out *o, const char *name, const char *rel, const char *type,
 		    const char *href)
 {
 	open_element(o, name);
 	attribute(o, "rel", rel);
 	attribute(o, "type", type);
-	attribute(o, "href", href ? href : "");
+	attribute(o, "href", href);
 	close_element(o);
+}
+
+/* Where the articles go: behind what was written until now. */
+static void gap(struct out *o)
+{
+	note(o, xmlTextWriterWriteRaw(o->w, BAD_CAST "\n"));
+	note(o, xmlTextWriterFlush(o->w));
+	o->gap = (size_t)xmlBufferLength(o->xml);
 }
 
 /* --- Atom --- */
@@ -136,20 +118,15 @@ static void atom_entry(struct out *o, const struct feed_entry *n)
 	close_element(o);
 }
 
-static void atom(struct out *o, const struct feed *f, const struct feed_list *l)
+static void atom_frame(struct out *o, const struct feed *f, const struct feed_frame *x)
 {
-	CLEANUP_FREE char *self = address(f, ".atom");
-	CLEANUP_BUF struct buf id = {0};
-
-	buf_addf(&id, "tag:%s,2026:feed/", f->authority);
-	text_path(&id, f->name);
 	open_element(o, "feed");
 	attribute(o, "xmlns", NS_ATOM);
 	attribute(o, "xmlns:upstate", NS_OURS);
-	element(o, "id", buf_str(&id));
-	title(o, f);
-	element(o, "subtitle", l->subtitle);
-	element(o, "updated", l->updated);
+	element(o, "id", x->id);
+	element(o, "title", x->title);
+	element(o, "subtitle", x->subtitle);
+	element(o, "updated", x->updated);
 	open_element(o, "author");
 	element(o, "name", "Upstate");
 	close_element(o);
@@ -157,13 +134,11 @@ static void atom(struct out *o, const struct feed *f, const struct feed_list *l)
 	attribute(o, "version", UPSTATE_VERSION);
 	string(o, "Upstate");
 	close_element(o);
-	link_to(o, "link", "self", "application/atom+xml", self);
+	link_to(o, "link", "self", "application/atom+xml", x->self);
 	link_to(o, "link", "alternate", "text/html", f->base);
 	head(o, f);
-	for (size_t i = 0; i < l->len; i++)
-		atom_entry(o, &l->entries[i]);
+	gap(o);
 	close_element(o);
-	o->failed |= !self || id.failed;
 }
 
 /* --- RSS --- */
@@ -206,61 +181,65 @@ static void rss_item(struct out *o, const struct feed_entry *n)
 	close_element(o);
 }
 
-static void rss(struct out *o, const struct feed *f, const struct feed_list *l)
+static void rss_frame(struct out *o, const struct feed *f, const struct feed_frame *x)
 {
-	CLEANUP_FREE char *self = address(f, ".rss");
-
 	open_element(o, "rss");
 	attribute(o, "version", "2.0");
 	attribute(o, "xmlns:atom", NS_ATOM);
 	attribute(o, "xmlns:upstate", NS_OURS);
 	open_element(o, "channel");
-	title(o, f);
+	element(o, "title", x->title);
 	element(o, "link", f->base);
-	element(o, "description", l->subtitle);
-	date_element(o, "lastBuildDate", l->updated);
+	element(o, "description", x->subtitle);
+	date_element(o, "lastBuildDate", x->updated);
 	element(o, "generator", "Upstate " UPSTATE_VERSION);
-	link_to(o, "atom:link", "self", "application/rss+xml", self);
+	link_to(o, "atom:link", "self", "application/rss+xml", x->self);
 	head(o, f);
-	for (size_t i = 0; i < l->len; i++)
-		rss_item(o, &l->entries[i]);
+	gap(o);
 	close_element(o);
 	close_element(o);
-	o->failed |= !self;
 }
 
-static int write_feed(const struct feed *f,
-		      void (*form)(struct out *o, const struct feed *f, const struct feed_list *l),
-		      struct buf *ret, struct err *e)
-{
-	xmlBufferPtr xml = xmlBufferCreate();
-	struct feed_list l = {0};
-	struct out o = {.w = xml ? xmlNewTextWriterMemory(xml, 0) : NULL};
+/* --- both --- */
 
-	o.failed = !o.w || !feed_list_make(f, &l);
-	if (!o.failed) {
-		note(&o, xmlTextWriterSetIndent(o.w, 1));
+static bool begin(struct out *o)
+{
+	*o = (struct out){.xml = xmlBufferCreate()};
+	o->w = o->xml ? xmlNewTextWriterMemory(o->xml, 0) : NULL;
+	o->failed = !o->w;
+	if (o->w)
+		note(o, xmlTextWriterSetIndent(o->w, 1));
+	return !o->failed;
+}
+
+static bool end(struct out *o, struct buf *ret)
+{
+	if (o->w)
+		xmlFreeTextWriter(o->w); /* flushes */
+	if (!o->failed)
+		buf_add(ret, xmlBufferContent(o->xml), (size_t)xmlBufferLength(o->xml));
+	xmlBufferFree(o->xml);
+	return !o->failed;
+}
+
+bool feed_xml_entry(const struct feed *f, const struct feed_entry *n, struct buf *ret)
+{
+	struct out o;
+
+	if (begin(&o))
+		(f->form == FEED_ATOM ? atom_entry : rss_item)(&o, n);
+	return end(&o, ret);
+}
+
+bool feed_xml_frame(const struct feed *f, const struct feed_frame *x, struct buf *ret, size_t *ret_gap)
+{
+	struct out o;
+
+	if (begin(&o)) {
 		note(&o, xmlTextWriterStartDocument(o.w, "1.0", "UTF-8", NULL));
-		form(&o, f, &l);
+		(f->form == FEED_ATOM ? atom_frame : rss_frame)(&o, f, x);
 		note(&o, xmlTextWriterEndDocument(o.w));
 	}
-	if (o.w)
-		xmlFreeTextWriter(o.w); /* flushes */
-	if (!o.failed)
-		buf_add(ret, xmlBufferContent(xml), (size_t)xmlBufferLength(xml));
-	xmlBufferFree(xml);
-	feed_list_free(&l);
-	if (o.failed || ret->failed)
-		return err_set(e, ERR_SYS, "no memory for the feed of '%s'", f->name);
-	return 0;
-}
-
-int feed_atom(const struct feed *f, struct buf *ret, struct err *e)
-{
-	return write_feed(f, atom, ret, e);
-}
-
-int feed_rss(const struct feed *f, struct buf *ret, struct err *e)
-{
-	return write_feed(f, rss, ret, e);
+	*ret_gap = o.gap;
+	return end(&o, ret);
 }

@@ -27,7 +27,8 @@
 void page_status(const json_t *status, const json_t *changes, uint64_t now_ms, struct buf *ret);
 /* now: the device as it is now (instance, target, app or part of the status), or NULL when it is
  * gone. */
-void page_device(const struct state_device *d, const json_t *now, uint64_t now_ms, struct buf *ret);
+void page_device(const struct state_device *d, const struct state_status *past, size_t past_count,
+		 const json_t *now, uint64_t now_ms, struct buf *ret);
 void page_change(const json_t *change, uint64_t now_ms, struct buf *ret);
 /* For what is not there, or went wrong: "404: no device 'x'". */
 void page_message(int http_status, const char *text, struct buf *ret);

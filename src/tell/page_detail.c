@@ -23,7 +23,24 @@ static void fact(struct buf *b, const char *name, const char *text)
 
 /* --- device --- */
 
-void page_device(const struct state_device *d, const json_t *now, uint64_t now_ms, struct buf *ret)
+/* A line for each status, which feeds by change link to. */
+static void past_section(struct buf *b, const struct state_status *past, size_t n)
+{
+	buf_adds(b, "<section><h2>History</h2><div class=\"t\"><table><tr><th>since<th>status<th>reason</tr>\n");
+	for (size_t i = 0; i < n; i++) {
+		buf_addf(b, "<tr id=\"%" PRIu64 "\"><td>", past[i].seq);
+		page_instant(b, past[i].since);
+		buf_adds(b, "</td><td>");
+		page_word(b, past[i].status);
+		buf_adds(b, "</td><td class=\"wide\">");
+		text_html(b, past[i].reason);
+		buf_adds(b, "</td></tr>\n");
+	}
+	buf_adds(b, "</table></div></section>\n");
+}
+
+void page_device(const struct state_device *d, const struct state_status *past, size_t past_count,
+		 const json_t *now, uint64_t now_ms, struct buf *ret)
 {
 	json_t *dump = json_loads(d->body ? d->body : "", JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 	struct buf title = {0};
@@ -51,7 +68,9 @@ void page_device(const struct state_device *d, const json_t *now, uint64_t now_m
 		page_json(ret, now);
 	else
 		buf_adds(ret, "<p class=\"dim\">It is not there any more.</p>");
-	buf_adds(ret, "</section>\n<section><h2>When its status changed</h2>");
+	buf_adds(ret, "</section>\n");
+	past_section(ret, past, past_count);
+	buf_adds(ret, "<section><h2>When its status changed</h2>");
 	if (dump)
 		page_json(ret, dump);
 	buf_adds(ret, "</section>\n");

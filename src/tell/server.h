@@ -80,7 +80,7 @@ void server_answer(struct server_request *r, int status, const char *type, const
 		   const void *body, size_t len);
 /* 200 with the file from its present offset to its present end; the descriptor is taken over. For
  * what may be larger than 4 MiB: it is read as the client takes it. */
-void server_answer_file(struct server_request *r, const char *type, int fd);
+void server_answer_file(struct server_request *r, const char *type, const char *headers, int fd);
 /* A chunked answer (or until close for HTTP/1.0). write() returns false when the client is gone or more
  * than 4 MiB wait for it (a slow reader is then cut). */
 void server_begin(struct server_request *r, int status, const char *type);

@@ -304,7 +304,7 @@ void server_answer(struct server_request *r, int status, const char *type, const
 	kick(c);
 }
 
-void server_answer_file(struct server_request *r, const char *type, int fd)
+void server_answer_file(struct server_request *r, const char *type, const char *headers, int fd)
 {
 	struct server_conn *c = conn_of(r);
 	off_t at = lseek(fd, 0, SEEK_CUR), size = lseek(fd, 0, SEEK_END);
@@ -316,6 +316,8 @@ void server_answer_file(struct server_request *r, const char *type, int fd)
 		return;
 	}
 	add_head(c, 200, type);
+	if (headers)
+		buf_adds(&c->out, headers);
 	c->file_left = size > at ? (uint64_t)(size - at) : 0;
 	buf_addf(&c->out, "Content-Length: %llu\r\n\r\n", (unsigned long long)c->file_left);
 	if (c->is_head || !c->file_left) {

@@ -425,6 +425,7 @@ int tell_create(const struct tell_options *o, struct tell **ret, struct err *e)
 #undef X
 	list_init(&t->followers);
 	list_init(&t->unapplied);
+	news_init(&t->news);
 	t->status_timer.on_time = look_at_status;
 	if (read_token(t, e) < 0) {
 		free(t);
@@ -477,6 +478,7 @@ void tell_configured(struct tell *t, const struct conf *c)
 {
 	t->conf = c;
 	t->devices_stale = true;
+	news_rewrite(&t->news);
 	tell_status_changed(t);
 }
 

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "tell/news.h"
 #include "tell/tell.h"
 
 #define TELL_LISTENERS_MAX 16
@@ -40,7 +41,7 @@ struct tell {
 	uint32_t follower_count, scrape_count;
 	struct tell_kept kept; /* as an earlier controller left them */
 	struct loop_timer status_timer;
-	struct map device_marks; /* device id hash -> hash of the status that was stored last */
+	struct news news;
 	struct call *restart; /* waits for the router to be replaced */
 	char restart_why[500];
 	struct {
@@ -155,10 +156,11 @@ json_t *tell_target_json(struct ship_app *a, const struct ship_target *x);
 
 /* news.c: statuses that changed go to the state; feeds and pages come from there */
 void tell_devices_look(struct tell *t);
+/* feeds.c, pages.c */
+void tell_feed(struct call *c, json_t *body);
 void tell_page(struct call *c, json_t *body);
 void tell_device_page(struct call *c, json_t *body);
 void tell_change_page(struct call *c, json_t *body);
 /* The whole status, and a change by its number as history has it (NULL: there is none), as JSON. */
 json_t *tell_status_json(struct tell *t);
 json_t *tell_find_change(struct tell *t, uint64_t number, struct err *e);
-void tell_feed(struct call *c, json_t *body);

@@ -38,6 +38,8 @@ static bool allowed(uint32_t c)
 {
 	if (c < 0x20)
 		return c == '\t' || c == '\n';
+	if ((c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069))
+		return false; /* would turn round the text behind it */
 	return !(c >= 0x7f && c < 0xa0) && c != 0xfffe && c != 0xffff;
 }
 

@@ -2,8 +2,9 @@
  *
  * Strings from anywhere (reasons, names, what people typed) made fit for XML, HTML and addresses.
  *
- * What comes out is UTF-8 that XML 1.0 allows (section 2.2): control characters other than tab and
- * newline are left out, what is not UTF-8 becomes U+FFFD. libxml2's writer checks none of this.
+ * What comes out is UTF-8 that XML 1.0 allows (section 2.2): control characters other than tab and newline,
+ * and those that set the direction of text, are left out; what is not UTF-8 becomes U+FFFD. libxml2's
+ * writer checks none of this.
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The feeds, as newsboat reads them, which knows nothing of Upstate; and as bytes."""
 
+import gzip
 import json
 import os
 import re
@@ -101,7 +102,7 @@ def test_newsboat_shows_an_article_for_each_device_and_change(web, newsboat, kin
     seen = newsboat(web, kind).read()
     assert set(DEVICES) <= set(seen)
     for device in DEVICES:
-        assert re.match(rf"GOOD {device}: \S.*, since \d\d:\d\d UTC$", seen[device]["title"]), seen[device]
+        assert re.match(rf"GOOD {device}: \S.*, since \d\d:\d\d UTC(, was (BAD|UGLY) for .*)?$", seen[device]["title"]), seen[device]
         assert device in seen[device]["content"] and "status" in seen[device]["content"]
     assert "deploy" in seen["1"]["title"] and "web@1" in seen["1"]["title"]
     assert "0 of 0 requests failed" in seen["1"]["title"]
@@ -162,7 +163,7 @@ def test_a_target_that_upstate_does_not_run_has_its_article_too(web):
 
 
 def test_without_a_change_not_a_byte_moves_under_load(web):
-    names = ["web.atom", "web.rss", "all.atom"]
+    names = ["web.atom", "web.rss", "web.json", "all.atom", "web.atom?profile=change"]
     # The app without a server becomes ugly on its own time.
     wait_for(lambda: title(web, "legacy", "all.atom").startswith("UGLY"), "all has become what it stays")
     first = {name: feed(web, name) for name in names}
@@ -186,6 +187,70 @@ def test_a_change_makes_a_new_etag(web):
     wait_for(lambda: feed(web, etag=etag)[0] == 200, "the feed is another one")
     wait_for(lambda: title(web, "upstate/logger").startswith("GOOD"), "a new logger runs")
     assert feed(web)[2] != etag
+
+
+def test_what_went_wrong_and_right_again_between_two_looks_is_told(web):
+    pid = web.app("web")["instances"][0]["pid"]
+    by_change = set(entries(web, "web.atom?profile=change"))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: title(web, "web/1").startswith("UGLY"), "the hung instance is noticed")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    told = wait_for(lambda: title(web, "web/1").startswith("GOOD") and entries(web)["web/1"], "it is good again")
+    assert re.search(r", was UGLY for \d", told[0])
+    assert re.search(r"\nbefore:\n\S+ ugly    \S", told[2])
+    # For readers that ignore updates each of these was an article of its own.
+    new = [e for e in entries(web, "web.atom?profile=change") if e.startswith("web/1#")]
+    assert len(new) == 1 and new[0] not in by_change
+    status, page, _ = web.get("/devices/web/1", port=web.admin)
+    assert status == 200 and f'<tr id="{new[0].split("#")[1]}">' in page
+
+
+def test_json_feed_tells_the_same(web):
+    status, text, headers = web.get("/feeds/web.json", port=web.admin)
+    assert status == 200 and headers["Content-Type"].startswith("application/feed+json")
+    f = json.loads(text)
+    assert f["version"] == "https://jsonfeed.org/version/1.1"
+    items = {urllib.parse.unquote(i["id"].split(":", 2)[2].split("/", 1)[1]): i for i in f["items"]}
+    atom = entries(web)
+    assert {(k, i["title"], i["date_modified"], i["content_html"]) for k, i in items.items()} == \
+        {(k, *v) for k, v in atom.items()}
+
+
+def test_it_is_compressed_for_whom_asks(web):
+    url = f"http://127.0.0.1:{web.admin}/feeds/web.atom"
+
+    def ask(*more):
+        done = subprocess.run(["curl", "-sS", "-D", "-", *more, url], capture_output=True, check=True)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        return head.decode(), body
+
+    head, plain = ask()
+    assert "content-encoding" not in head.lower() and "Vary: Accept-Encoding" in head
+    head, small = ask("-H", "Accept-Encoding: br;q=1.0, gzip;q=0.8")
+    assert "Content-Encoding: gzip" in head and len(small) < len(plain) / 2
+    assert gzip.decompress(small) == plain
+    tag = re.search(r'ETag: ("[0-9a-f]{64}-gzip")', head)[1]
+    assert " 304 " in ask("-H", "Accept-Encoding: gzip", "-H", f"If-None-Match: {tag}")[0]
+    assert "content-encoding" not in ask("-H", "Accept-Encoding: gzip;q=0")[0].lower()
+
+
+def test_a_new_controller_tells_the_same(web):
+    before = entries(web)
+    pid = web.parts()["controller"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: web.parts()["controller"]["pid"] != pid, "a new controller runs")
+    wait_for(lambda: title(web, "upstate/controller") != before["upstate/controller"][0], "that is told")
+    after = entries(web)
+    assert {k: v for k, v in after.items() if k != "upstate/controller"} == \
+        {k: v for k, v in before.items() if k != "upstate/controller"}
+
+
+@pytest.mark.parametrize("name,status", [("web.xml", 404), ("nobody.atom", 404), ("web.atom?profile=x", 400)])
+def test_a_feed_that_is_not_there_says_which_are(web, name, status):
+    answer = feed(web, name)
+    assert answer[0] == status and "message" in json.loads(answer[1])["error"]
 
 
 def test_deploys_and_rollbacks_stand_in_it_with_their_receipts(web, tree, newsboat):

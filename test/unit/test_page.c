@@ -166,17 +166,23 @@ static void a_device_shows_what_it_was_and_is(void **unused UNUSED)
 				 .since = "2026-11-22T05:17:00.123001Z",
 				 .seq = 9,
 				 .body = (char *)(uintptr_t) "{\"then\":1}"};
+	const struct state_status past[] = {
+		{9, "ugly", "exited", "2026-11-22T05:17:00.123001Z"},
+		{4, "good", "ready <now>", "2026-11-22T04:17:00.120000Z"},
+	};
 	json_t *is = load("{\"now\":2}");
 	CLEANUP_BUF struct buf b = {0};
 
-	page_device(&d, is, now(), &b);
+	page_device(&d, past, 2, is, now(), &b);
 	expect(&b, "//h1", "book/1");
 	expect(&b, "//dt[.='since']/following-sibling::dd", "2026-11-22 05:17:00 (2 min ago)");
 	expect(&b, "//section[2]/pre", "{\n  \"now\": 2\n}");
-	expect(&b, "//section[3]/pre", "{\n  \"then\": 1\n}");
+	expect(&b, "//tr[@id='4']/td[1]", "2026-11-22 04:17:00.120");
+	expect(&b, "//tr[@id='4']/td[3]", "ready <now>");
+	expect(&b, "//section[4]/pre", "{\n  \"then\": 1\n}");
 	json_decref(is);
 	b.len = 0;
-	page_device(&d, NULL, now(), &b);
+	page_device(&d, NULL, 0, NULL, now(), &b);
 	expect(&b, "//section[2]/p", "It is not there any more.");
 }
 
@@ -230,7 +236,7 @@ static void hostile_text_in_every_place_stays_text(void **unused UNUSED)
 	check_harmless(&b);
 	page_change(evil_change, now(), &b);
 	check_harmless(&b);
-	page_device(&d, evil_change, now(), &b);
+	page_device(&d, NULL, 0, evil_change, now(), &b);
 	check_harmless(&b);
 	page_message(404, EVIL, &b);
 	check_harmless(&b);

@@ -97,7 +97,7 @@ static void handle(struct server_request *r, void *arg)
 		server_end(r);
 		assert_false(server_write(r, "x", 1));
 	} else if (strcmp(r->path, "/file") == 0) {
-		server_answer_file(r, "text/plain", dup(file_fd));
+		server_answer_file(r, "text/plain", NULL, dup(file_fd));
 	} else if (strcmp(r->path, "/silent") != 0) {
 		server_param(r, "q", value, sizeof(value));
 		snprintf(text, sizeof(text), "%s|%s|%s|%s|%d|%.*s", r->method, r->path, r->query,
