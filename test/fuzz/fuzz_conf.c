@@ -1,10 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Any bytes as a configuration: it is read, or refused with at least one error that has a message.
+ * Any bytes as a configuration: it is read, or refused with at least one error that has a message. And as
+ * a threshold, which is printed so that the same one is read again.
  */
+#include <math.h>
+#include <string.h>
+
 #include "conf/conf.h"
+#include "core/threshold.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void threshold(const uint8_t *data, size_t size)
+{
+	char *text = util_alloc(size + 1), printed[THRESHOLD_TEXT], twice[THRESHOLD_TEXT]; /* its end is watched */
+	struct threshold t = {0}, again;
+	struct err e = {0};
+
+	if (size)
+		memcpy(text, data, size);
+	text[size] = 0;
+	if (threshold_parse(text, &t, &e) < 0) {
+		ensure(e.msg[0] && t.op == THRESHOLD_NONE && !threshold_crossed(&t, 1));
+	} else {
+		ensure(isfinite(t.value) && t.op && threshold_kind(&t) < THRESHOLD_KIND_COUNT);
+		ensure(threshold_print(&t, printed) == strlen(printed));
+		ensure(threshold_parse(printed, &again, &e) == 0 && memcmp(&t, &again, sizeof(t)) == 0);
+		threshold_print(&again, twice);
+		ensure(strcmp(printed, twice) == 0);
+	}
+	free(text);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -20,5 +46,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		       c->apps[i].paths.len && (c->apps[i].run != NULL) == !c->apps[i].targets.len);
 	conf_free(c);
 	conf_problems_free(&problems);
+	threshold(data, size);
 	return 0;
 }
