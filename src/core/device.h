@@ -138,6 +138,9 @@ uint32_t device_graph_init(struct device_graph *g, void *memory, const struct de
  * there are; at most max of them are written. */
 uint32_t device_tree(struct device_graph *g, const uint32_t *roots, uint32_t n, uint32_t *ret, uint32_t max);
 
+/* Is it the device itself, or one that it needs, transitively? */
+bool device_leads_to(struct device_graph *g, uint32_t device, uint32_t needed);
+
 void device_add_check(struct device_graph *g, uint32_t device, const struct check *c, const struct check_rule *r);
 void device_restore(struct device_graph *g, uint32_t device, const struct device_told *told);
 /* check_step(), or with outcome STATUS_COUNT check_look(). */

@@ -164,6 +164,15 @@ uint32_t device_graph_init(struct device_graph *g, void *memory, const struct de
 	return 0;
 }
 
+/* Marks all that those which are marked need. */
+static void mark_needed(struct device_graph *g)
+{
+	for (uint32_t r = g->count; r-- > 0;)
+		if (device_is_marked(g->marks, r))
+			for (uint32_t k = g->needs_at[r]; k < g->needs_at[r + 1]; k++)
+				device_mark(g->marks, g->needs[k].device);
+}
+
 uint32_t device_tree(struct device_graph *g, const uint32_t *roots, uint32_t n, uint32_t *ret, uint32_t max)
 {
 	uint32_t found = 0;
@@ -171,16 +180,21 @@ uint32_t device_tree(struct device_graph *g, const uint32_t *roots, uint32_t n, 
 	memset(g->marks, 0, words(g->count) * 8);
 	for (uint32_t i = 0; i < n; i++)
 		device_mark(g->marks, g->rank_of[roots[i]]);
-	for (uint32_t r = g->count; r-- > 0;)
-		if (g->marks[r / 64] >> r % 64 & 1)
-			for (uint32_t k = g->needs_at[r]; k < g->needs_at[r + 1]; k++)
-				device_mark(g->marks, g->needs[k].device);
+	mark_needed(g);
 	for (uint32_t r = 0; r < g->count; r++) {
-		if (!(g->marks[r / 64] >> r % 64 & 1))
+		if (!device_is_marked(g->marks, r))
 			continue;
 		if (found < max)
 			ret[found] = g->index_of[r];
 		found++;
 	}
 	return found;
+}
+
+bool device_leads_to(struct device_graph *g, uint32_t device, uint32_t needed)
+{
+	memset(g->marks, 0, words(g->count) * 8);
+	device_mark(g->marks, g->rank_of[device]);
+	mark_needed(g);
+	return device_is_marked(g->marks, g->rank_of[needed]);
 }

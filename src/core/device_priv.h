@@ -36,3 +36,8 @@ static inline void device_mark(uint64_t *bits, uint32_t rank)
 {
 	bits[rank / 64] |= 1ull << rank % 64;
 }
+
+static inline bool device_is_marked(const uint64_t *bits, uint32_t rank)
+{
+	return bits[rank / 64] >> rank % 64 & 1;
+}

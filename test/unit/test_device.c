@@ -687,11 +687,12 @@ static enum status by_definition(uint32_t i)
 static bool needs_it(uint32_t i, uint32_t of)
 {
 	uint32_t tree[N], n = device_tree(&g, &i, 1, tree, N);
+	bool found = false;
 
 	for (uint32_t k = 0; k < n; k++)
-		if (tree[k] == of)
-			return i != of;
-	return false;
+		found |= tree[k] == of;
+	assert_int_equal(device_leads_to(&g, i, of), found);
+	return found && i != of;
 }
 
 static struct device_told last_told[N];
