@@ -239,10 +239,18 @@ uint64_t check_first_ms(const struct check_rule *r, uint64_t id, uint64_t now_ms
 	return now_ms + check_spread(id, MIN(r->interval_ms, (uint64_t)CHECK_FIRST_SPREAD_MS));
 }
 
-/* --- what is pushed --- */
+/* --- what is not heard of --- */
+
+static uint64_t overdue_ms(const struct check_rule *r)
+{
+	return r->interval_ms +
+	       MIN(MAX(r->interval_ms, (uint64_t)CHECK_OVERDUE_LEAST_MS), (uint64_t)CHECK_OVERDUE_MOST_MS);
+}
 
 uint64_t check_late_ms(const struct check *c, const struct check_rule *r)
 {
+	if (!r->pushed)
+		return c->heard_ms + overdue_ms(r);
 	if (c->hard == STATUS_UGLY)
 		return UINT64_MAX;
 	return c->heard_ms + r->interval_ms + (c->hard == STATUS_BAD ? r->late_ms : 0);
@@ -251,12 +259,15 @@ uint64_t check_late_ms(const struct check *c, const struct check_rule *r)
 bool check_look(struct check *c, const struct check_rule *r, uint64_t now_ms, struct check_change *ret)
 {
 	uint64_t beat = c->heard_ms, late = beat + r->interval_ms;
-	enum status is = now_ms >= late + r->late_ms ? STATUS_UGLY : now_ms >= late ? STATUS_BAD : STATUS_GOOD;
+	enum status is = now_ms >= late + r->late_ms ? STATUS_UGLY : STATUS_BAD;
 
-	/* Only a beat makes it better. */
-	if (is == STATUS_GOOD || (c->hard != STATUS_UNKNOWN && is <= (enum status)c->hard))
+	if (now_ms < check_late_ms(c, r))
 		return false;
+	if (!r->pushed) {
+		check_step(c, r, STATUS_UNKNOWN, now_ms, ret);
+		return true;
+	}
 	check_step(c, r, is, is == STATUS_UGLY ? late + r->late_ms : late, ret);
-	c->heard_ms = beat;
+	c->heard_ms = beat; /* only a beat makes it better */
 	return true;
 }

@@ -35,6 +35,9 @@
  * late_ms later it is ugly. Where nobody could have heard a beat, check_step(UNKNOWN) gives it a whole
  * interval from then on.
  *
+ * One that should be measured and is not (the watcher is dead, or far behind) is *overdue* at check_late_ms(), too:
+ * check_look() then takes that for an unknown result. What nobody looks at does not stay good for ever.
+ *
  * How it is used. Times are ms of a steady clock that stands near the real one: what the wall clock showed when the
  * process began, and from there on the monotonic clock. So no jump of the clock makes or ends an interval, and
  * what was stored before a restart still means the same.
@@ -50,6 +53,8 @@
 #define CHECK_HISTORY 21
 #define CHECK_ROW_MAX 100	   /* the most that rise and fall may be */
 #define CHECK_FIRST_SPREAD_MS 60000 /* within which all are measured once after a start */
+#define CHECK_OVERDUE_LEAST_MS 30000 /* and at most so long, beyond its interval */
+#define CHECK_OVERDUE_MOST_MS 300000
 #define CHECK_FLAP_BEGIN 30	   /* percent: what a careful operator would choose */
 #define CHECK_FLAP_END 15
 
@@ -135,7 +140,7 @@ uint64_t check_first_ms(const struct check_rule *r, uint64_t id, uint64_t now_ms
 /* A number as good as random in [0, below) out of an id: for spreading. */
 uint64_t check_spread(uint64_t id, uint64_t below);
 
-/* Pushed: when to look, if no beat comes; UINT64_MAX: never, it cannot get worse. */
+/* When to look, if nothing is heard of it; UINT64_MAX: never, it cannot get worse. */
 uint64_t check_late_ms(const struct check *c, const struct check_rule *r);
-/* Pushed: is it late by now? Then a step, with what is late, and true. */
+/* Is it late, or overdue, by now? Then a step that says so, and true. */
 bool check_look(struct check *c, const struct check_rule *r, uint64_t now_ms, struct check_change *ret);

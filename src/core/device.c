@@ -75,7 +75,7 @@ void device_feed(struct device_graph *g, uint32_t device, struct check *c, const
 		*ret = (struct check_change){.from = c->hard, .to = c->hard};
 	count_check(d, c, 1);
 	/* An answer is a result that was measured after the ask, the check's first. */
-	if (d->asked_left && !r->pushed && now_ms >= d->asked_ms && heard_ms <= d->asked_ms)
+	if (d->asked_left && !r->pushed && outcome != STATUS_COUNT && now_ms >= d->asked_ms && heard_ms <= d->asked_ms)
 		d->asked_left--;
 	if (ret->what & CHECK_SOFT && outcome != STATUS_COUNT && status_rank(outcome) > status_rank(check_status(c)))
 		d->asks_parents = true;
@@ -151,6 +151,26 @@ static enum status status_of(const struct device_graph *g, uint32_t rank, const 
 	return b->blind || !has_needs(g, rank) ? STATUS_UNKNOWN : STATUS_GOOD;
 }
 
+/* What it was until then counts for what will be told when it is good again: tell(). */
+static void change_status(struct device *d, enum status s, uint64_t since_ms)
+{
+	since_ms = MAX(since_ms, d->since_ms);
+	if (d->away_ms && d->status == d->worst)
+		d->worst_ms += since_ms - d->since_ms;
+	d->status = (uint8_t)s;
+	d->since_ms = since_ms;
+	if (s == STATUS_GOOD || s == STATUS_UNKNOWN)
+		return;
+	if (!d->away_ms) {
+		d->away_ms = MAX(since_ms, 1ull);
+		d->worst = STATUS_GOOD;
+	}
+	if (status_rank(s) > status_rank((enum status)d->worst)) {
+		d->worst = (uint8_t)s;
+		d->worst_ms = 0;
+	}
+}
+
 static void derive(struct device_graph *g, uint32_t rank, uint64_t now_ms)
 {
 	struct device *d = &g->devices[rank];
@@ -159,9 +179,8 @@ static void derive(struct device_graph *g, uint32_t rank, uint64_t now_ms)
 	enum status s = status_of(g, rank, &b);
 
 	if (s != (enum status)d->status) /* or it is so on account of others */
-		d->since_ms = d->own_new && s == (enum status)d->own ? d->own_since_ms : now_ms;
+		change_status(d, s, d->own_new && s == (enum status)d->own ? d->own_since_ms : now_ms);
 	d->own_new = false;
-	d->status = (uint8_t)s;
 	d->half = b.half != DEVICE_NONE;
 	down = seen ? d->own == STATUS_UGLY : b.root != DEVICE_NONE;
 	if (down && !d->down)
@@ -305,13 +324,25 @@ static void tell(struct device_graph *g, uint32_t rank, device_act *act, void *a
 {
 	struct device *d = &g->devices[rank];
 	struct device_action a = {.kind = DEVICE_TELL, .device = g->index_of[rank], .before = d->told,
-				  .since_ms = d->since_ms};
+				  .since_ms = d->since_ms, .worst = STATUS_GOOD};
 	struct device_told *t = &d->told;
 	uint32_t cause = d->place == DEVICE_FOLDED ? g->index_of[d->cause] : DEVICE_NONE;
+	bool over = d->status == STATUS_GOOD && d->away_ms;
 
-	if (d->place == DEVICE_HELD || (t->status == d->status && t->place == d->place && t->cause == cause &&
-					t->flaps == (d->flaps > 0) && t->half == d->half))
+	if (d->place == DEVICE_HELD)
 		return;
+	if (over) {
+		a.worst = (enum status)d->worst;
+		a.worst_ms = d->worst_ms;
+		a.away_ms = d->since_ms - MIN(d->away_ms, d->since_ms);
+		d->away_ms = 0;
+	}
+	if (t->status == d->status && t->place == d->place && t->cause == cause && t->flaps == (d->flaps > 0) &&
+	    t->half == d->half) {
+		if (!over)
+			return;
+		a.kind = DEVICE_WAS;
+	}
 	*t = (struct device_told){cause, d->status, d->place, d->flaps > 0, d->half};
 	a.now = *t;
 	act(arg, &a);

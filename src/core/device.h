@@ -99,6 +99,7 @@ struct device_told {
 enum device_action_kind {
 	DEVICE_ASK,  /* measure its checks, within_ms from now (0: at once) */
 	DEVICE_TELL, /* its status or where it stands is another one: news */
+	DEVICE_WAS,  /* it got worse, and good again before that was told: a remark on what was told */
 };
 
 struct device_action {
@@ -106,7 +107,10 @@ struct device_action {
 	uint32_t device;
 	uint64_t within_ms;
 	struct device_told before, now;
-	uint64_t since_ms; /* TELL: when that began, by its results */
+	uint64_t since_ms; /* not ASK: when that began, by its results */
+	/* Now good: what is over, as struct check_change has it. worst is GOOD where nothing was. */
+	enum status worst;
+	uint64_t worst_ms, away_ms;
 };
 
 typedef void device_act(void *arg, const struct device_action *a);

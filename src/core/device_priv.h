@@ -18,6 +18,8 @@ struct device {
 	uint8_t status, place;
 	bool down, half;
 	uint64_t since_ms; /* of status */
+	uint64_t away_ms, worst_ms; /* since when it is not good, 0: it is; how long it was as bad as worst */
+	uint8_t worst;		    /* enum status */
 	uint32_t cause;	   /* rank; DEVICE_NONE */
 	uint32_t root;	/* down: the topmost that is, or itself */
 	uint64_t down_ms, back_ms; /* since when it is; when it last came back (0: never) */

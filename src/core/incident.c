@@ -344,7 +344,7 @@ bool incident_restore(struct incidents *is, const struct incident *i)
 	while (n < is->max && is->list[n].state != INCIDENT_FREE)
 		n++;
 	if (n == is->max || i->state == INCIDENT_FREE || i->state >= INCIDENT_STATE_COUNT || !i->number ||
-	    i->cause >= is->device_count || i->first_count > INCIDENT_FIRST_MAX || i->status >= STATUS_COUNT ||
+	    (i->cause >= is->device_count && i->cause != DEVICE_NONE) || i->first_count > INCIDENT_FIRST_MAX || i->status >= STATUS_COUNT ||
 	    i->worst >= STATUS_COUNT || i->paged >= STATUS_COUNT)
 		return false;
 	is->list[n] = *i;

@@ -59,7 +59,7 @@ struct incident_first {
 };
 
 /* Bytes without pointers: may be stored as they are, for the same build. Devices are numbers of the graph: when that
- * is built anew, the shell writes the new ones into them. */
+ * is built anew, the shell writes the new ones into them, DEVICE_NONE for one that is gone: so its incident ends. */
 struct incident {
 	uint64_t number; /* 1, 2, ... */
 	uint32_t cause;

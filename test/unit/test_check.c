@@ -366,6 +366,30 @@ static void where_nobody_could_hear_a_beat_its_time_begins_anew(void **state UNU
 	assert_true(check_look(&c, &push, now + push.interval_ms, &change));
 }
 
+static void what_nobody_measures_does_not_stay_good(void **state UNUSED)
+{
+	struct check_rule r = rule;
+	uint64_t last;
+
+	results("G");
+	last = now;
+	assert_int_equal(check_late_ms(&c, &rule), last + 2 * MINUTE);
+	assert_false(check_look(&c, &rule, last + 2 * MINUTE - 1, &change));
+	for (int i = 1; i <= 3; i++) {
+		assert_int_equal(check_status(&c), STATUS_GOOD);
+		assert_true(check_look(&c, &rule, last + 2 * (uint64_t)i * MINUTE, &change));
+		assert_false(check_look(&c, &rule, last + 2 * (uint64_t)i * MINUTE, &change));
+	}
+	assert_int_equal(change.what, CHECK_BLIND);
+	assert_int_equal(check_status(&c), STATUS_UNKNOWN);
+	now = last + 6 * MINUTE;
+	assert_int_equal(results("G"), CHECK_SEES);
+	r.interval_ms = 1000;
+	assert_int_equal(check_late_ms(&c, &r), now + 1000 + CHECK_OVERDUE_LEAST_MS);
+	r.interval_ms = 60 * MINUTE;
+	assert_int_equal(check_late_ms(&c, &r), now + 60 * MINUTE + CHECK_OVERDUE_MOST_MS);
+}
+
 /* --- stored --- */
 
 static void what_was_stored_goes_on_and_what_is_none_is_refused(void **state UNUSED)
@@ -511,6 +535,7 @@ int main(void)
 		T(one_that_never_came_is_late_in_its_time),
 		T(a_beat_that_says_that_it_failed_is_believed_at_once),
 		T(where_nobody_could_hear_a_beat_its_time_begins_anew),
+		T(what_nobody_measures_does_not_stay_good),
 		T(what_was_stored_goes_on_and_what_is_none_is_refused),
 		T(any_row_of_results_comes_to_what_the_definition_says),
 	};

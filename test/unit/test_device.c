@@ -41,6 +41,9 @@ static void note(void *arg UNUSED, const struct device_action *a)
 
 	if (a->kind == DEVICE_ASK && a->within_ms)
 		snprintf(log_text + n, sizeof(log_text) - n, "ask %c later, ", d);
+	else if (a->kind == DEVICE_WAS)
+		snprintf(log_text + n, sizeof(log_text) - n, "%c was %s %d of %d ms, ", d, status_name(a->worst),
+			 (int)a->worst_ms, (int)a->away_ms);
 	else if (a->kind == DEVICE_ASK)
 		snprintf(log_text + n, sizeof(log_text) - n, "ask %c, ", d);
 	else if (a->now.place == DEVICE_FOLDED)
@@ -399,6 +402,21 @@ static void each_of_the_checks_must_answer(void **state UNUSED)
 	done("a ugly, b ugly under a");
 }
 
+static void to_see_that_it_is_overdue_is_no_answer(void **state UNUSED)
+{
+	const struct device_in in[] = {{0}, {NEEDS({0, 0})}};
+	struct check_change change;
+
+	build(in, 2);
+	g.rule.answer_ms = 1000000;
+	all_good(2, &quick, "");
+	result('b', STATUS_UGLY);
+	now += 200000;
+	device_feed(&g, 0, &checks[0][0], &quick, STATUS_COUNT, now, &change);
+	settle();
+	done("ask a, a unknown");
+}
+
 static void an_ask_that_nobody_answers_is_not_waited_for(void **state UNUSED)
 {
 	const struct device_in in[] = {{0}, {NEEDS({0, 0})}};
@@ -448,7 +466,59 @@ static void what_is_soft_again_is_held_on(void **state UNUSED)
 	settle();
 	done("ask a");
 	result('b', STATUS_GOOD);
-	done(""); /* it was never told, and is over */
+	done("b was ugly 30 of 30 ms"); /* it was never told, and is over */
+}
+
+static struct device_action last_tell;
+
+static void keep_last(void *arg UNUSED, const struct device_action *a)
+{
+	last_tell = *a;
+}
+
+static void what_went_bad_and_good_again_is_told_with_the_good_news(void **state UNUSED)
+{
+	const struct device_in in[] = {{0}};
+	uint64_t began;
+
+	build(in, 1);
+	all_good(1, &quick, "");
+	began = now + 10;
+	feed('a', STATUS_BAD);
+	device_settle(&g, now, keep_last, NULL);
+	assert_int_equal(last_tell.worst, STATUS_GOOD);
+	assert_int_equal(last_tell.since_ms, began);
+	now = began + 1000 - 10;
+	result('a', STATUS_UGLY);
+	now = began + 1500 - 10;
+	result('a', STATUS_BAD);
+	now = began + 2500 - 10;
+	result('a', STATUS_UGLY);
+	now = began + 2600 - 10;
+	result('a', STATUS_UNKNOWN);
+	now = began + 9000 - 10;
+	feed('a', STATUS_GOOD);
+	device_settle(&g, now, keep_last, NULL);
+	assert_int_equal(last_tell.kind, DEVICE_TELL);
+	assert_int_equal(last_tell.worst, STATUS_UGLY);
+	assert_int_equal(last_tell.worst_ms, 600);
+	assert_int_equal(last_tell.away_ms, 9000);
+	assert_int_equal(last_tell.since_ms, began + 9000);
+	/* The next time it is another one. */
+	feed('a', STATUS_BAD);
+	device_settle(&g, now, keep_last, NULL);
+	assert_int_equal(last_tell.worst, STATUS_GOOD);
+	now += 990;
+	feed('a', STATUS_GOOD);
+	device_settle(&g, now, keep_last, NULL);
+	assert_int_equal(last_tell.worst, STATUS_BAD);
+	assert_int_equal(last_tell.worst_ms, 1000);
+	/* Not to know is not to be bad. */
+	result('a', STATUS_UNKNOWN);
+	feed('a', STATUS_GOOD);
+	device_settle(&g, now, keep_last, NULL);
+	assert_int_equal(last_tell.worst, STATUS_GOOD);
+	assert_int_equal(last_tell.away_ms, 0);
 }
 
 static void a_parent_that_came_back_is_given_time(void **state UNUSED)
@@ -798,9 +868,11 @@ int main(void)
 		T(a_child_is_held_until_its_parents_have_answered),
 		T(an_old_result_is_no_answer),
 		T(each_of_the_checks_must_answer),
+		T(to_see_that_it_is_overdue_is_no_answer),
 		T(an_ask_that_nobody_answers_is_not_waited_for),
 		T(a_child_is_held_while_its_parent_is_soft),
 		T(what_is_soft_again_is_held_on),
+		T(what_went_bad_and_good_again_is_told_with_the_good_news),
 		T(a_parent_that_came_back_is_given_time),
 		T(what_was_asked_itself_is_held_until_it_has_answered),
 		T(what_is_behind_something_held_is_held_with_it),

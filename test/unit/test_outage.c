@@ -115,11 +115,11 @@ static void carry_out(void *arg UNUSED, const struct incident_action *a)
 
 static void take(void *arg UNUSED, const struct device_action *a)
 {
-	if (a->kind == DEVICE_TELL) {
-		told[a->device] = a->now;
+	told[a->device] = a->kind == DEVICE_TELL ? a->now : told[a->device];
+	if (a->kind == DEVICE_TELL)
 		incident_tell(&is, a, now, carry_out, NULL);
+	if (a->kind != DEVICE_ASK)
 		return;
-	}
 	asks++;
 	for (uint32_t k = first_of[a->device]; k < first_of[a->device + 1]; k++) {
 		struct measurement *m = &world[k];
