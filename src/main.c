@@ -4,7 +4,7 @@
  *
  *	base/     errors, buffers, lists, time, log: what everything uses
  *	core/     every decision, as pure functions: routing table, policies, balancing, retry, hold,
- *	          health, supervision, rollout
+ *	          health, supervision, rollout; statuses of devices, incidents
  *	loop/     epoll, timers, signals, children
  *	wire/     HTTP/1, heads of HTTP/2, messages between our processes, memory shared between them
  *	conf/     the configuration file: one schema table

@@ -40,7 +40,8 @@
  *
  * How it is used. Times are ms of a steady clock that stands near the real one: what the wall clock showed when the
  * process began, and from there on the monotonic clock. So no jump of the clock makes or ends an interval, and
- * what was stored before a restart still means the same.
+ * what was stored before a restart still means the same. A wall clock's time t of another process is
+ * t + (now of the steady clock - now of the wall clock).
  *
  *	check_init()      a new check, or check_restore() for one whose bytes were stored
  *	check_step()      each result: the shell tells what `what` says

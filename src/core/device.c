@@ -266,6 +266,8 @@ static bool released(struct device_graph *g, uint32_t rank, uint64_t now_ms)
 
 	if (now_ms >= d->held_ms + g->rule.most_ms)
 		return true;
+	if (d->alone_ms && now_ms < d->alone_ms + g->rule.settle_ms)
+		return false;
 	if (d->soft[d->own] || (d->asked_left && d->answer_until_ms > now_ms))
 		return false;
 	g->query++;
@@ -354,7 +356,12 @@ static void worse(struct device_graph *g, uint32_t rank, const struct device *wa
 {
 	struct device *d = &g->devices[rank];
 
-	if (was->cause != DEVICE_NONE && !g->devices[was->cause].down) /* what it was folded under is back: is it, too? */
+	bool alone = was->cause != DEVICE_NONE ? !g->devices[was->cause].down
+		     : was->place != DEVICE_HELD && d->told.place == DEVICE_FOLDED; /* before a restart */
+
+	if (alone) /* what it was folded under is back: is it, too? */
+		d->alone_ms = now_ms;
+	if (alone)
 		ask(g, rank, MAX(check_spread(rank, g->rule.settle_ms / 2), 1ull), now_ms, 0, act, arg);
 	else if (was->place != DEVICE_HELD || was->cause != DEVICE_NONE)
 		ask_parents(g, rank, now_ms, act, arg);

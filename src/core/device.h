@@ -26,7 +26,8 @@
  *
  *	- the checks that make its status are hard, and it still is worse than what was told,
  *	- no answer to an ask is due, of it or of its parents, and none of their checks is soft,
- *	- no parent came back within settle_ms (then the child itself is asked, spread over half of that),
+ *	- no parent, nor what it was folded under, came back within settle_ms (the child itself is asked then, at
+ *	  some time in the first half of that),
  *	- and it is not folded under one that is held itself;
  *	- or it was held for most_ms: a hold always ends.
  *

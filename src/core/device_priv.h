@@ -26,6 +26,7 @@ struct device {
 
 	/* Holding and asking. */
 	uint64_t held_ms, asked_ms, answer_until_ms;
+	uint64_t alone_ms; /* when what it was folded under came back */
 	uint32_t held_prev, held_next;
 	uint32_t asked_left; /* checks that have not answered */
 	bool asks_parents;

@@ -197,7 +197,7 @@ static uint64_t page_at(const struct incidents *is, const struct incident *i)
 
 	if (i->state != INCIDENT_OPEN || !bad_enough)
 		return UINT64_MAX;
-	if (!i->pages || status_rank((enum status)i->status) > status_rank((enum status)i->paged))
+	if (status_rank((enum status)i->status) > status_rank((enum status)i->paged))
 		return 0;
 	if (!i->taken_ms)
 		return i->page_ms;
@@ -321,9 +321,12 @@ bool incident_take(struct incidents *is, uint64_t number, uint64_t now_ms)
 {
 	struct incident *i = find(is, number);
 
-	if (i)
-		i->taken_ms = MAX(now_ms, 1ull);
-	return i;
+	if (!i)
+		return false;
+	i->taken_ms = MAX(now_ms, 1ull);
+	if (status_rank((enum status)i->status) > status_rank((enum status)i->paged))
+		i->paged = i->status; /* whoever has it need not be paged for what it is */
+	return true;
 }
 
 bool incident_told(struct incidents *is, uint64_t number, uint64_t who)
@@ -337,8 +340,9 @@ bool incident_told(struct incidents *is, uint64_t number, uint64_t who)
 
 /* --- after a restart --- */
 
-bool incident_restore(struct incidents *is, const struct incident *i)
+bool incident_restore(struct incidents *is, const struct incident *i, uint64_t now_ms)
 {
+	struct incident *r;
 	uint32_t n = 0;
 
 	while (n < is->max && is->list[n].state != INCIDENT_FREE)
@@ -347,9 +351,16 @@ bool incident_restore(struct incidents *is, const struct incident *i)
 	    (i->cause >= is->device_count && i->cause != DEVICE_NONE) || i->first_count > INCIDENT_FIRST_MAX || i->status >= STATUS_COUNT ||
 	    i->worst >= STATUS_COUNT || i->paged >= STATUS_COUNT)
 		return false;
-	is->list[n] = *i;
-	is->list[n].now = 0; /* who is in it comes back by incident_rejoin() */
-	is->list[n].has_cause = false;
+	r = &is->list[n];
+	*r = *i;
+	r->now = 0; /* who is in it comes back by incident_rejoin() */
+	r->has_cause = false;
+	r->start_ms = MIN(r->start_ms, now_ms);
+	r->noticed_ms = MIN(r->noticed_ms, now_ms);
+	r->taken_ms = MIN(r->taken_ms, now_ms);
+	r->restored_ms = MIN(r->restored_ms, now_ms);
+	r->page_ms = MIN(r->page_ms, now_ms + is->rule.repeat_most_ms);
+	r->quiet_ms = MIN(r->quiet_ms, now_ms);
 	is->next_number = MAX(is->next_number, i->number + 1);
 	return true;
 }

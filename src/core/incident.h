@@ -64,11 +64,11 @@ struct incident {
 	uint64_t number; /* 1, 2, ... */
 	uint32_t cause;
 	uint8_t state;		      /* enum incident_state */
-	uint8_t status, worst, paged; /* enum status: of the cause now; the worst of it; as paged last */
-	bool announced;		      /* OPENED was done */
-	bool has_cause;		      /* the cause is not good again */
-	bool flaps;
-	bool muted; /* a page is put off */
+	uint8_t status, worst, paged; /* enum status: of the cause now; the worst of it; as paged last, or taken */
+	bool announced : 1;	      /* OPENED was done */
+	bool has_cause : 1;	      /* the cause is not good again */
+	bool flaps : 1;
+	bool muted : 1; /* a page is put off */
 	/* When it began, by its results; when that was known; 0: not yet; when it was good again; 0: it is not. */
 	uint64_t start_ms, noticed_ms, taken_ms, restored_ms;
 	uint64_t page_ms; /* when to page again */
@@ -121,8 +121,8 @@ struct incidents {
 /* list (max of them) and of (one a device) are the caller's. next_number: one that was never used. */
 void incident_init(struct incidents *is, const struct incident_rule *rule, struct incident *list, uint32_t max,
 		   uint32_t *of, uint32_t device_count, uint64_t next_number);
-/* false: not one of ours, or no room. */
-bool incident_restore(struct incidents *is, const struct incident *i);
+/* false: not one of ours, or no room. Times that the clock has yet to reach, because it was set back, are now. */
+bool incident_restore(struct incidents *is, const struct incident *i, uint64_t now_ms);
 void incident_rejoin(struct incidents *is, uint32_t device, const struct device_told *told, uint64_t since_ms,
 		     uint64_t now_ms);
 

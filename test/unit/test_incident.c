@@ -437,6 +437,19 @@ static void what_was_paged_before_is_resolved_in_its_midst(void **state UNUSED)
 	done("restored 1, closed 1 told 4");
 }
 
+static void what_was_taken_before_anyone_was_paged_is_not_paged(void **state UNUSED)
+{
+	quiet(QUIET_ALL, 'a', now, now + 30 * MINUTE);
+	tell('a', STATUS_BAD, 0);
+	settle();
+	assert_true(incident_take(&is, 1, now));
+	after(31 * MINUTE);
+	done("opened 1, muted 1 by al");
+	tell('a', STATUS_UGLY, 0); /* but when it gets worse, it is */
+	settle();
+	done("page 1 step 0");
+}
+
 static void the_wall_clock_says_when_it_ends(void **state UNUSED)
 {
 	quiet(QUIET_ALL, 'a', now, now + 600 * MINUTE);
@@ -545,8 +558,8 @@ static void after_a_restart_it_goes_on(void **state UNUSED)
 	log_text[0] = 0;
 	memcpy(stored, list, sizeof(stored));
 	incident_init(&is, &rules, list, MAX_INCIDENTS, twice, N, 1);
-	assert_true(incident_restore(&is, &stored[0]));
-	assert_true(incident_restore(&is, &stored[1]));
+	assert_true(incident_restore(&is, &stored[0], now));
+	assert_true(incident_restore(&is, &stored[1], now));
 	for (uint32_t d = 0; d < N; d++)
 		incident_rejoin(&is, d, &told[d], now, now);
 	settle();
@@ -555,6 +568,19 @@ static void after_a_restart_it_goes_on(void **state UNUSED)
 	assert_int_equal(list[0].all, 2);
 	after(5 * MINUTE);
 	done("page 1 step 1, page 2 step 1");
+	/* And after one at which the clock was set back by years. */
+	memcpy(stored, list, sizeof(stored));
+	now -= 1000000 * MINUTE;
+	incident_init(&is, &rules, list, MAX_INCIDENTS, twice, N, 1);
+	for (int k = 0; k < 2; k++)
+		assert_true(incident_restore(&is, &stored[k], now));
+	for (uint32_t d = 0; d < N; d++)
+		incident_rejoin(&is, d, &told[d], now, now);
+	settle();
+	done("");
+	assert_true(list[0].start_ms <= now && list[0].noticed_ms <= now);
+	after(60 * MINUTE);
+	done("page 1 step 2, page 2 step 2");
 	tell('a', STATUS_GOOD, 0);
 	tell('b', STATUS_GOOD, 0);
 	tell('m', STATUS_UGLY, 0);
@@ -573,20 +599,20 @@ static void what_became_good_while_nobody_looked_is_restored(void **state UNUSED
 	incident_init(&is, &rules, list, MAX_INCIDENTS, of, N, 1);
 	bad = stored;
 	bad.cause = N;
-	assert_false(incident_restore(&is, &bad));
+	assert_false(incident_restore(&is, &bad, now));
 	bad.cause = DEVICE_NONE; /* it is no longer configured: that is an end, and told */
 	bad.told = 1;
-	assert_true(incident_restore(&is, &bad));
+	assert_true(incident_restore(&is, &bad, now));
 	settle();
 	after(rules.settle_ms);
 	done("opened 1, page 1 step 0, restored 1, closed 1 told 1");
 	bad = stored;
 	bad.first_count = INCIDENT_FIRST_MAX + 1;
-	assert_false(incident_restore(&is, &bad));
+	assert_false(incident_restore(&is, &bad, now));
 	bad = stored;
 	bad.state = INCIDENT_STATE_COUNT;
-	assert_false(incident_restore(&is, &bad));
-	assert_true(incident_restore(&is, &stored));
+	assert_false(incident_restore(&is, &bad, now));
+	assert_true(incident_restore(&is, &stored, now));
 	settle();
 	assert_int_equal(list[0].restored_ms, now);
 	after(rules.settle_ms);
@@ -697,6 +723,7 @@ int main(void)
 		T(a_silence_puts_a_page_off_until_its_end),
 		T(what_is_over_within_it_is_told_to_nobody),
 		T(what_was_paged_before_is_resolved_in_its_midst),
+		T(what_was_taken_before_anyone_was_paged_is_not_paged),
 		T(the_wall_clock_says_when_it_ends),
 		T(each_scope_covers_what_it_says),
 		T(a_silence_ends_and_says_who_and_why),

@@ -143,6 +143,32 @@ static void end(struct measurement *m)
 	m->asked_ms = NEVER;
 }
 
+/* All that is not stored is lost: only the checks, what was told, and the incidents are. */
+static void restart(void *memory)
+{
+	struct incident stored[ARRAY_LEN(list)];
+	struct device_rule device_rules = g.rule;
+	struct incident_rule rules = is.rule;
+	uint32_t circle[DEVICE_CIRCLE_MAX];
+	uint64_t next = is.next_number;
+
+	memcpy(stored, list, sizeof(stored));
+	memset(memory, 0xee, device_graph_size(DEVICES, 2 * DEVICES));
+	assert_int_equal(device_graph_init(&g, memory, in, DEVICES, &device_rules, circle), 0);
+	for (uint32_t k = 0; k < measured_count; k++) {
+		assert_true(check_restore(&world[k].check, now));
+		device_add_check(&g, world[k].device, &world[k].check, &world[k].rule);
+	}
+	incident_init(&is, &rules, list, ARRAY_LEN(list), of, DEVICES, next);
+	for (size_t k = 0; k < ARRAY_LEN(stored); k++)
+		assert_true(stored[k].state == INCIDENT_FREE || incident_restore(&is, &stored[k], now));
+	for (uint32_t d = 0; d < DEVICES; d++) {
+		device_restore(&g, d, &told[d]);
+		incident_rejoin(&is, d, &told[d], now, now);
+	}
+	next_pass_ms = now + 1;
+}
+
 static void run_until(uint64_t until)
 {
 	while (MIN(heap[0]->at_ms, next_pass_ms) <= until) {
@@ -215,6 +241,7 @@ static void begin_world(void *memory, uint32_t s)
 	racks = roll(2);
 	for (uint32_t d = 0; d < DEVICES; d++) {
 		dies_ms[d] = lives_ms[d] = NEVER;
+		told[d] = (struct device_told){DEVICE_NONE, STATUS_UNKNOWN, DEVICE_OPEN, false, false};
 		first_of[d] = measured_count;
 		if (racks && d && d < NODES && roll(2))
 			continue; /* nothing of it is measured */
@@ -258,6 +285,10 @@ static void one_switch_dies_and_comes_back(void **state UNUSED)
 		EXPECT(s, "entries before", folded, 0);
 		dead = dies_ms[0] = now + roll(60000);
 		back = lives_ms[0] = dead + 8 * MINUTE + roll(60000);
+		for (uint32_t k = s % 3; k > 0; k--) { /* in the midst of it, at any time */
+			run_until(now + roll(3 * MINUTE));
+			restart(memory);
+		}
 		run_until(back - 1);
 		count_told(s, &folded);
 		EXPECT(s, "pages", pages, 1);
@@ -273,6 +304,10 @@ static void one_switch_dies_and_comes_back(void **state UNUSED)
 			lives_ms[d] = back + roll(60000);
 		}
 		most_in_second = 0;
+		for (uint32_t k = s % 3; k > 0; k--) {
+			run_until(now + 1 + roll(MINUTE));
+			restart(memory);
+		}
 		run_until(back + 30 * MINUTE);
 		count_told(s, &folded);
 		EXPECT(s, "pages after", pages, 1);
