@@ -210,10 +210,12 @@ static void ask(struct device_graph *g, uint32_t rank, uint64_t within_ms, uint6
 	struct device_action a = {.kind = DEVICE_ASK, .device = g->index_of[rank], .within_ms = within_ms};
 
 	if (!is_silent(d)) {
-		if (d->asked_left && d->answer_until_ms > now_ms)
-			return;
 		if (!within_ms && d->asked_ms && d->asked_ms + DEVICE_ASK_GAP_MS > now_ms)
 			a.within_ms = d->asked_ms + DEVICE_ASK_GAP_MS - now_ms;
+		/* It is asked already, and no later than this. */
+		if (d->asked_left && d->answer_until_ms > now_ms &&
+		    d->answer_until_ms <= now_ms + a.within_ms + g->rule.answer_ms)
+			return;
 		d->asked_left = (uint32_t)(d->total - d->pushed);
 		d->asked_ms = MAX(now_ms, 1ull);
 		d->answer_until_ms = now_ms + a.within_ms + g->rule.answer_ms;

@@ -589,6 +589,25 @@ static void what_is_behind_something_held_is_held_with_it(void **state UNUSED)
 	done("b ugly, c ugly under b, d ugly under b");
 }
 
+static void who_is_asked_for_later_is_asked_at_once_when_a_child_fails(void **state UNUSED)
+{
+	const struct device_in in[] = {{0}, {NEEDS({0, 0})}, {NEEDS({1, 0})}};
+
+	build(in, 3);
+	all_good(3, &quick, "");
+	feed('a', STATUS_UGLY);
+	feed('b', STATUS_BAD); /* not down: c does not stand behind it */
+	settle();
+	result('a', STATUS_GOOD);
+	done("a ugly, b bad under a, a good, ask b later");
+	now += 2 * DEVICE_ASK_GAP_MS;
+	result('c', STATUS_UGLY);
+	done("ask b");
+	result('c', STATUS_GOOD);
+	result('c', STATUS_UGLY);
+	done("c was ugly 10 of 10 ms"); /* once is enough */
+}
+
 static void a_chain_comes_back_without_a_burst(void **state UNUSED)
 {
 	const struct device_in in[] = {{0}, {NEEDS({0, 0})}, {NEEDS({1, 0})}};
@@ -876,6 +895,7 @@ int main(void)
 		T(a_parent_that_came_back_is_given_time),
 		T(what_was_asked_itself_is_held_until_it_has_answered),
 		T(what_is_behind_something_held_is_held_with_it),
+		T(who_is_asked_for_later_is_asked_at_once_when_a_child_fails),
 		T(a_chain_comes_back_without_a_burst),
 		T(a_hold_always_ends),
 		T(what_gets_worse_is_held_again_and_what_gets_better_never),
