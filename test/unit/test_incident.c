@@ -619,6 +619,34 @@ static void what_became_good_while_nobody_looked_is_restored(void **state UNUSED
 	done("restored 1, closed 1 told 0");
 }
 
+static void whatever_was_stored_does_no_harm(void **state UNUSED)
+{
+	struct incident stored, bad;
+
+	tell('a', STATUS_UGLY, 0);
+	tell('b', STATUS_UGLY, 'a');
+	settle();
+	stored = list[0];
+	for (size_t k = 0; k < sizeof(bad); k++) {
+		bad = stored;
+		((unsigned char *)&bad)[k] ^= 0xa5;
+		incident_init(&is, &rules, list, MAX_INCIDENTS, of, N, 1);
+		if (!incident_restore(&is, &bad, now))
+			continue;
+		for (uint32_t d = 0; d < N; d++)
+			incident_rejoin(&is, d, &told[d], now, now);
+		settle();
+		tell('a', STATUS_GOOD, 0);
+		tell('b', STATUS_GOOD, 0);
+		after(0);
+		for (uint32_t j = 0; j < MAX_INCIDENTS; j++)
+			assert_int_not_equal(list[j].state, INCIDENT_OPEN);
+		told[0] = (struct device_told){DEVICE_NONE, STATUS_UGLY, DEVICE_OPEN, false, false};
+		told[1] = (struct device_told){0, STATUS_UGLY, DEVICE_FOLDED, false, false};
+		log_text[0] = 0;
+	}
+}
+
 /* --- any row of tells --- */
 
 static uint32_t seed, opened, ended;
@@ -730,6 +758,7 @@ int main(void)
 		T(what_has_no_room_joins_the_newest_and_is_counted),
 		T(after_a_restart_it_goes_on),
 		T(what_became_good_while_nobody_looked_is_restored),
+		T(whatever_was_stored_does_no_harm),
 		T(every_incident_ends_and_whoever_was_paged_is_told),
 	};
 

@@ -45,6 +45,7 @@ static struct device_told told[DEVICES];
 static uint32_t seed, pages, opened, closed, asks, in_second, most_in_second;
 static uint64_t second;
 static bool noise; /* a packet is lost now and then */
+static bool paired;
 
 static uint32_t roll(uint32_t below)
 {
@@ -190,6 +191,16 @@ static void run_until(uint64_t until)
 	now = until;
 }
 
+/* Device 0 is the switch, 1 and 2 are a pair behind it, and all others need one of the two. */
+static void shape_of_a_pair(void)
+{
+	for (uint32_t d = 1; d < DEVICES; d++) {
+		needs[d][0] = (struct device_need){d > 2, 0};
+		needs[d][1] = (struct device_need){2, 0};
+		in[d] = (struct device_in){needs[d], d > 2 ? 2 : 1};
+	}
+}
+
 /* Device 0 is the switch. Behind it either all at once, or other switches (some in pairs), racks that nobody measures,
  * and what stands in them: each needs one or two that come before it. */
 static void shape(void)
@@ -235,10 +246,13 @@ static void begin_world(void *memory, uint32_t s)
 	now = 1700000000000ull;
 	pages = opened = closed = asks = most_in_second = measured_count = heap_len = 0;
 	next_pass_ms = NEVER;
-	shape();
+	if (paired)
+		shape_of_a_pair();
+	else
+		shape();
 	assert_int_equal(device_graph_init(&g, memory, in, DEVICES, &device_rules, circle), 0);
 	incident_init(&is, &incident_rules, list, ARRAY_LEN(list), of, DEVICES, 1);
-	racks = roll(2);
+	racks = !paired && roll(2);
 	for (uint32_t d = 0; d < DEVICES; d++) {
 		dies_ms[d] = lives_ms[d] = NEVER;
 		told[d] = (struct device_told){DEVICE_NONE, STATUS_UNKNOWN, DEVICE_OPEN, false, false};
@@ -349,6 +363,48 @@ static void who_does_not_come_back_with_it_is_told(void **state UNUSED)
 	free(memory);
 }
 
+static void of_a_pair_one_dies_and_then_the_other(void **state UNUSED)
+{
+	void *memory = util_alloc(device_graph_size(DEVICES, 2 * DEVICES));
+
+	paired = true;
+	for (uint32_t s = 1; s <= 12; s++) {
+		uint64_t first, second_dies;
+
+		begin_world(memory, s);
+		run_until(now + 5 * MINUTE);
+		first = 1 + roll(2);
+		dies_ms[first] = now + roll(60000);
+		run_until(now + 8 * MINUTE);
+		/* Users feel nothing, and yet all that need it say so, folded under it. */
+		EXPECT(s, "pages for the first", pages, 1);
+		for (uint32_t d = 3; d < DEVICES; d++) {
+			EXPECT(s, "status of those behind", told[d].status, STATUS_BAD);
+			EXPECT(s, "their cause", told[d].cause, first);
+		}
+		second_dies = dies_ms[3 - first] = now + roll(60000);
+		lives_ms[3 - first] = second_dies + 8 * MINUTE;
+		run_until(lives_ms[3 - first] - 1);
+		EXPECT(s, "pages for both", pages, 2);
+		for (uint32_t d = 3; d < DEVICES; d++) {
+			EXPECT(s, "status behind both", told[d].status != STATUS_GOOD, true);
+			EXPECT(s, "the last straw", told[d].cause, 3 - first);
+		}
+		run_until(now + 10 * MINUTE);
+		EXPECT(s, "pages when one is back", pages, 2);
+		for (uint32_t d = 3; d < DEVICES; d++)
+			EXPECT(s, "status when one is back", told[d].status, STATUS_BAD);
+		lives_ms[first] = now;
+		run_until(now + 20 * MINUTE);
+		EXPECT(s, "pages after", pages, 2);
+		EXPECT(s, "ended", closed, 2);
+		for (uint32_t d = 0; d < DEVICES; d++)
+			EXPECT(s, "status after", told[d].status, STATUS_GOOD);
+	}
+	paired = false;
+	free(memory);
+}
+
 /* --- what it costs: printed, since what else runs here is not ours --- */
 
 static double cpu_s(void)
@@ -432,6 +488,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_switch_dies_and_comes_back),
 		cmocka_unit_test(who_does_not_come_back_with_it_is_told),
+		cmocka_unit_test(of_a_pair_one_dies_and_then_the_other),
 		cmocka_unit_test(ten_thousand_devices),
 	};
 
