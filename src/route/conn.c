@@ -4,10 +4,12 @@
  * until a system call says otherwise, so that calls which would only answer
  * EAGAIN are not made.
  *
- * A descriptor is registered once. TCP asks for EPOLLOUT too: the kernel reports
- * it only after a send that did not fit. A unix socket would report it each time
- * that the peer reads, one useless turn for each request; so there it is asked for
- * only while something waits to be sent.
+ * A descriptor is registered once, for what comes in. EPOLLOUT is asked for when
+ * something waits to be sent (a connect that goes on, too): a socket that is new has
+ * room, and would be reported at once for it, one useless turn for each connection.
+ * TCP keeps it from then on: the kernel reports it only after a send that did not fit.
+ * A unix socket would report it each time that the peer reads; there it is given up
+ * again when all is out.
  */
 #include "route/route_priv.h"
 
@@ -21,7 +23,8 @@ void conn_init(struct conn *c, struct thread *t, void (*on_ready)(struct loop_io
 int conn_watch(struct conn *c, int fd, bool is_unix)
 {
 	c->is_unix = is_unix;
-	return loop_io_add(&c->t->loop, &c->io, fd, is_unix ? WATCH : WATCH | EPOLLOUT);
+	c->wants_out = !c->writable;
+	return loop_io_add(&c->t->loop, &c->io, fd, c->writable ? WATCH : WATCH | EPOLLOUT);
 }
 
 int conn_shut(struct conn *c)
@@ -127,11 +130,10 @@ int conn_read(struct conn *c)
 	return -errno;
 }
 
-/* Asks to be told when there is room again. */
-static void want_out(struct conn *c)
+void conn_want_out(struct conn *c)
 {
 	c->writable = false;
-	if (c->is_unix && !c->wants_out) {
+	if (c->io.fd >= 0 && !c->wants_out) {
 		c->wants_out = true;
 		loop_io_change(&c->t->loop, &c->io, WATCH | EPOLLOUT);
 	}
@@ -139,7 +141,7 @@ static void want_out(struct conn *c)
 
 static void want_no_out(struct conn *c)
 {
-	if (c->wants_out) {
+	if (c->is_unix && c->wants_out) {
 		c->wants_out = false;
 		loop_io_change(&c->t->loop, &c->io, WATCH);
 	}
@@ -180,7 +182,7 @@ int conn_send(struct conn *c, struct out *o, uint64_t *sent, uint32_t *writes)
 				continue;
 			if (errno != EAGAIN)
 				return -errno;
-			want_out(c);
+			conn_want_out(c);
 			return 0;
 		}
 		*sent += (uint64_t)n;

@@ -110,8 +110,8 @@ struct conn {
 	bool readable, writable; /* as far as is known: cleared when a call says otherwise */
 	bool half_closed;	 /* the peer sends no more */
 	bool broken;		 /* it is gone altogether */
-	bool is_unix;		 /* EPOLLOUT is asked for only when it is needed, see conn.c */
-	bool wants_out;
+	bool is_unix;
+	bool wants_out; /* EPOLLOUT is asked for, see conn.c */
 };
 
 /* What waits to be sent: the head (or another first part), then the piece of a body in hand. */
@@ -122,6 +122,7 @@ struct out {
 
 void conn_init(struct conn *c, struct thread *t, void (*on_ready)(struct loop_io *, uint32_t));
 int conn_watch(struct conn *c, int fd, bool is_unix); /* 0, or -1 with errno */
+void conn_want_out(struct conn *c); /* there is no room: an event tells when there is */
 void conn_close(struct conn *c); /* gives its buffer back too */
 void conn_reset(struct conn *c); /* so that the peer cannot take what it got for the whole */
 int conn_shut(struct conn *c);	 /* no more will be sent; 0, or -1 with errno */

@@ -95,7 +95,7 @@ static int gave_nothing(struct conn *c, int result, bool *wants_other)
 	if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) {
 		*wants_other = (why == SSL_ERROR_WANT_WRITE) == reading;
 		if (why == SSL_ERROR_WANT_WRITE)
-			c->writable = false;
+			conn_want_out(c);
 		errno = EAGAIN;
 		return -1;
 	}
@@ -282,7 +282,7 @@ static enum tls_step not_done(struct conn *c, int result)
 		if (why == SSL_ERROR_WANT_READ)
 			c->readable = false;
 		else
-			c->writable = false;
+			conn_want_out(c);
 		return TLS_WAIT;
 	}
 	s->failed = true;
