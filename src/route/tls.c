@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * TLS over a client's socket, as a layer (struct conn_layer). OpenSSL reads and writes through a BIO
- * of ours, which knows what the loop knows: a read that came back short has emptied the socket, so the
- * next one waits for an event instead of asking the kernel for EAGAIN.
+ * TLS over a client's socket, as a layer (struct conn_layer); the socket's side is in tls_socket.c.
  *
  * The loop is edge-triggered, and either direction may have to wait for the other (a key update is
  * answered while reading; RFC 8446, 4.6.3):
@@ -24,62 +22,6 @@
 	"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"                               \
 	"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"                               \
 	"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
-
-struct tls {
-	SSL *ssl; /* NULL in the pool */
-	bool drained; /* the socket has nothing more, until an event says otherwise */
-	bool ended;   /* the socket came to its end */
-	bool recv_wants_out, send_wants_in;
-	bool done, failed, said_end;
-	int error; /* errno of the socket */
-};
-
-/* --- the socket, for OpenSSL --- */
-
-static int on_read(BIO *b, char *p, int room)
-{
-	struct conn *c = BIO_get_data(b);
-	struct tls *s = c->layer_state;
-	ssize_t n = -1;
-
-	BIO_clear_retry_flags(b);
-	errno = EAGAIN;
-	if (!s->drained)
-		do
-			n = recv(c->io.fd, p, (size_t)room, 0);
-		while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EAGAIN) {
-		s->drained = true;
-		BIO_set_retry_read(b);
-	} else if (n < 0) {
-		s->error = errno;
-	} else {
-		s->ended = n == 0;
-		s->drained = n && n < room && !c->half_closed;
-	}
-	return (int)n;
-}
-
-static int on_write(BIO *b, const char *p, int len)
-{
-	struct conn *c = BIO_get_data(b);
-	ssize_t n;
-
-	BIO_clear_retry_flags(b);
-	do
-		n = send(c->io.fd, p, (size_t)len, MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EAGAIN)
-		BIO_set_retry_write(b);
-	else if (n < 0)
-		((struct tls *)c->layer_state)->error = errno;
-	return (int)n;
-}
-
-static long on_control(BIO *b UNUSED, int what, long n UNUSED, void *p UNUSED)
-{
-	return what == BIO_CTRL_FLUSH;
-}
 
 /* --- the layer --- */
 
@@ -194,6 +136,7 @@ static void layer_close(struct conn *c, bool reset)
 		say_end(c);
 	SSL_free(s->ssl);
 	s->ssl = NULL;
+	buffer_put(c->t, &s->held);
 	if (!pool_put(&c->t->tls->pool, s))
 		free(s);
 	c->layer = NULL;
@@ -224,22 +167,17 @@ int tls_open(struct conn *c)
 {
 	struct tls_thread *tt = c->t->tls;
 	struct tls *s = tt ? pool_get(c->t, &tt->pool) : NULL;
-	BIO *bio;
 
 	if (!s)
 		return -1;
 	*s = (struct tls){.ssl = SSL_new(tt->ctx)};
-	bio = s->ssl ? BIO_new(tt->socket) : NULL;
-	if (!bio) {
+	if (!s->ssl || !tls_socket_open(c, s->ssl)) {
 		shm_add(&c->t->n->no_memory, 1);
 		SSL_free(s->ssl);
 		free(s);
 		ERR_clear_error();
 		return -1;
 	}
-	BIO_set_data(bio, c);
-	BIO_set_init(bio, 1);
-	SSL_set_bio(s->ssl, bio, bio);
 	SSL_set_accept_state(s->ssl);
 	c->layer = &layer;
 	c->layer_state = s;
@@ -324,7 +262,7 @@ void tls_late(struct conn *c)
 /* In our order of preference, as SSL_select_next_proto(3) wants it. */
 static const unsigned char offered[] = "\x02h2\x08http/1.1";
 
-static int on_alpn(SSL *ssl UNUSED, const unsigned char **ret, unsigned char *ret_len, const unsigned char *theirs,
+static int on_alpn(SSL *ssl, const unsigned char **ret, unsigned char *ret_len, const unsigned char *theirs,
 		   unsigned theirs_len, void *arg)
 {
 	const struct thread *t = arg;
@@ -332,7 +270,12 @@ static int on_alpn(SSL *ssl UNUSED, const unsigned char **ret, unsigned char *re
 	int found = SSL_select_next_proto((unsigned char **)ret, ret_len, offered + skip,
 					  (unsigned)sizeof(offered) - 1 - skip, theirs, theirs_len);
 
-	return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+	if (found != OPENSSL_NPN_NEGOTIATED)
+		return SSL_TLSEXT_ERR_ALERT_FATAL;
+	/* A ticket is for one connection (RFC 8446, C.4). HTTP/1.1 has some side by side, and gets two. */
+	if (*ret_len == 2)
+		SSL_set_num_tickets(ssl, 1);
+	return SSL_TLSEXT_ERR_OK;
 }
 
 enum tls_protocol tls_protocol(const struct conn *c)
@@ -370,20 +313,13 @@ static bool set_rules(SSL_CTX *ctx, struct thread *t)
 	       SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"upstate", 7) == 1;
 }
 
-static bool set_socket(struct tls_thread *tt)
-{
-	tt->socket = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "upstate");
-	return tt->socket && BIO_meth_set_read(tt->socket, on_read) && BIO_meth_set_write(tt->socket, on_write) &&
-	       BIO_meth_set_ctrl(tt->socket, on_control);
-}
-
 static void start(struct thread *t)
 {
 	struct tls_thread *tt = util_alloc(sizeof(*tt));
 
 	tt->pool.size = sizeof(struct tls);
 	tt->ctx = SSL_CTX_new(TLS_server_method());
-	ensure(tt->ctx && set_rules(tt->ctx, t) && set_socket(tt) && tls_certs_serve(tt));
+	ensure(tt->ctx && set_rules(tt->ctx, t) && tls_socket_init(tt) && tls_certs_serve(tt));
 	t->tls = tt;
 }
 

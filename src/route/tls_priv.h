@@ -34,5 +34,19 @@ struct tls_thread {
 	char joined[TLS_RECORD]; /* pieces that go out as one record */
 };
 
+struct tls {
+	SSL *ssl; /* NULL in the pool */
+	struct buffer *held; /* tickets, until the bytes come that they go out with */
+	bool drained; /* the socket has nothing more, until an event says otherwise */
+	bool ended;   /* the socket came to its end */
+	bool recv_wants_out, send_wants_in;
+	bool done, failed, said_end;
+	int error; /* errno of the socket */
+};
+
+/* tls_socket.c: false: no memory */
+bool tls_socket_init(struct tls_thread *tt);
+bool tls_socket_open(struct conn *c, SSL *ssl);
+
 /* Has the context ask for certificate and ticket keys. False: no memory. */
 bool tls_certs_serve(struct tls_thread *tt);

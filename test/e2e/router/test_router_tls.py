@@ -155,6 +155,67 @@ def test_a_resumed_session_brings_the_next_ticket(tls, tmp_path):
     assert r.n("tls_resumed") == 1
 
 
+def by_hand(r, ctx):
+    """(TLS, its end of what comes, of what goes, socket) after a handshake, with every byte in our hands."""
+    inc, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    s = ctx.wrap_bio(inc, out, server_hostname="first.test")
+    raw = socket.create_connection(("127.0.0.1", r.tls_port))
+    raw.settimeout(WAIT)
+    while True:
+        try:
+            s.do_handshake()
+            return s, inc, out, raw
+        except ssl.SSLWantReadError:
+            raw.sendall(out.read())
+            inc.write(raw.recv(65536))
+
+
+def records(data):
+    """How many TLS records these bytes are."""
+    n = 0
+    while data:
+        data, n = data[5 + int.from_bytes(data[3:5], "big"):], n + 1
+    return n
+
+
+def test_tickets_go_out_with_the_first_answer(tls):
+    asked, go = threading.Event(), threading.Event()
+
+    def handler(c, line, f):
+        asked.set()
+        go.wait(WAIT)
+        return ok()
+
+    r, _ = tls(handler)
+    s, inc, out, raw = by_hand(r, context(ssl.TLSVersion.TLSv1_3))
+    s.write(get().encode())
+    raw.sendall(out.read())
+    assert asked.wait(WAIT)
+    raw.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        raw.recv(1)
+    raw.settimeout(WAIT)
+    go.set()
+    data = raw.recv(65536)
+    assert records(data) == 3  # for two connections side by side
+    inc.write(data)
+    assert b"200 OK" in s.read(65536) and s.session.has_ticket
+    raw.close()
+
+
+def test_http2_gets_one_ticket(tls):
+    r, _ = tls()
+    ctx = context(ssl.TLSVersion.TLSv1_3)
+    ctx.set_alpn_protocols(["h2"])
+    s, inc, out, raw = by_hand(r, ctx)
+    raw.sendall(out.read())
+    data = raw.recv(65536)
+    assert records(data) == 2  # and SETTINGS
+    inc.write(data)
+    assert s.read(65536) and s.session.has_ticket
+    raw.close()
+
+
 def test_certificates_are_swapped_and_open_connections_stay(tls, tmp_path):
     r, t = tls()
     old = dial(r)
@@ -430,18 +491,7 @@ def test_a_pipelined_request_in_the_handshakes_last_bytes(tls):
     """What came with the end of the handshake raises no event of its own."""
     r, _ = tls()
     for version in VERSIONS:
-        out, inc = ssl.MemoryBIO(), ssl.MemoryBIO()
-        s = context(version).wrap_bio(inc, out, server_hostname="first.test")
-        raw = socket.create_connection(("127.0.0.1", r.tls_port))
-        raw.settimeout(WAIT)
-        done = False
-        while not done:
-            try:
-                s.do_handshake()
-                done = True
-            except ssl.SSLWantReadError:
-                raw.sendall(out.read())
-                inc.write(raw.recv(65536))
+        s, inc, out, raw = by_hand(r, context(version))
         for _ in range(3):
             s.write(get().encode())
         raw.sendall(out.read())
