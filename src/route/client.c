@@ -242,8 +242,10 @@ void client_open(struct listener *l, int fd, const struct sockaddr_storage *peer
 		tcp_begin(c, t->apps[l->conf->app]);
 	} else if (proxied) {
 		client_expects_proxy(c);
-	} else {
-		client_begin(c);
+	} else if (client_begin(c) && c->https) {
+		/* Its hello left together with the last packet of TCP's handshake, so it may be here. */
+		c->conn.readable = true;
+		client_run(c);
 	}
 }
 
