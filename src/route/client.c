@@ -57,12 +57,18 @@ static void linger_read(struct client *c)
 	}
 }
 
-/* The handshake, then what was agreed begins. */
+/* The handshake, then what was agreed begins. Each step of it takes as long as many requests: when hundreds
+ * come at once, requests have their turn in between. */
 static void greet(struct client *c)
 {
 	struct thread *t = c->conn.t;
 	struct exchange *x;
 
+	if (t->greets++ >= GREETS_PER_TURN) {
+		shm_add(&t->n->tls_put_off, 1);
+		client_again(c);
+		return;
+	}
 	switch (tls_greet(&c->conn)) {
 	case TLS_WAIT:
 		return;

@@ -50,6 +50,7 @@
 #define BUFFER_MOST (128u * 1024) /* a head, at the largest limit that can be configured */
 #define POOL_KEEPS 1024	     /* free objects of a kind that a thread keeps */
 #define ACCEPTS_PER_TURN 8
+#define GREETS_PER_TURN 2    /* steps of TLS handshakes, for new bytes, and of those put off before */
 #define ACCEPT_PAUSE_MS 100
 #define PUMP_ROUNDS 16	     /* reads for one stream before others get their turn */
 #define IDLE_MS 60000	     /* of a pooled connection */
@@ -633,6 +634,7 @@ struct thread {
 	uint64_t random[2];
 	uint64_t wall_offset_us; /* wall clock less monotonic clock */
 	uint32_t paused_listeners;
+	uint32_t greets; /* of GREETS_PER_TURN */
 	struct http1_head head; /* of the request or answer being looked at: scratch */
 	char host[256];
 	char cookie[256]; /* scratch: a field that is set */

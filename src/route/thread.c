@@ -135,7 +135,9 @@ static void run_again(struct thread *t)
 
 void thread_turn(struct thread *t, int max_ms)
 {
+	t->greets = 0;
 	loop_turn(&t->loop, list_empty(&t->again) ? max_ms : 0);
+	t->greets = 0; /* those that come anew must not keep those back that wait */
 	run_again(t);
 	h2_flush(t);
 }

@@ -24,7 +24,7 @@
 #include "base/util.h"
 
 #define SHM_MAGIC 0x55505354u /* "UPST" */
-#define SHM_VERSION 3
+#define SHM_VERSION 4
 #define SHM_THREADS 64 /* rows of both banks */
 #define SHM_BANKS 2
 #define SHM_SLOTS 40000 /* apps and targets together */
@@ -148,6 +148,7 @@ struct shm_slot {
 	X(tls_resumed, "of them, sessions that were resumed")                                      \
 	X(tls_left, "TLS handshakes that the client broke off")                                    \
 	X(tls_late, "TLS handshakes that took longer than a request's head may")                   \
+	X(tls_put_off, "TLS handshakes that others were served before, each time")                 \
 	X(tls_unshared, "TLS handshakes without a version, cipher or protocol in common")          \
 	X(tls_garbage, "connections to a TLS address that sent something else")                   \
 	X(h2_connections, "client connections that spoke HTTP/2")                                  \

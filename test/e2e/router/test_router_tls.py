@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS on the router's port: what is agreed, what is resumed, what is refused, and that bytes come through."""
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -295,6 +296,30 @@ def test_a_handshake_that_does_not_go_on_ends(tls):
     assert r.n("tls_late") == 3
     c = dial(r)  # the time of the handshake is not that of what follows
     assert c.send(get()).answer()[0] == 200
+
+
+def test_a_flood_of_hellos_is_taken_in_turns(tls):
+    """What has come while the router stood still is one turn's events: a request is not behind all of it."""
+    r, _ = tls()
+    count = 50
+    raws = [socket.create_connection(("127.0.0.1", r.tls_port)) for _ in range(count)]
+    until(lambda: r.n("clients") == count)
+    hellos = []
+    for _ in raws:
+        out = ssl.MemoryBIO()
+        s = context().wrap_bio(ssl.MemoryBIO(), out, server_hostname="first.test")
+        with pytest.raises(ssl.SSLWantReadError):
+            s.do_handshake()
+        hellos.append(out.read())
+    os.kill(r.pid, signal.SIGSTOP)
+    for raw, hello in zip(raws, hellos):
+        raw.sendall(hello)
+    os.kill(r.pid, signal.SIGCONT)
+    for raw in raws:  # each gets its turn
+        raw.settimeout(WAIT)
+        assert raw.recv(1) == b"\x16"
+        raw.close()
+    assert r.n("tls_put_off") >= count - 2 * 8
 
 
 def test_renegotiation_is_refused(tls):
