@@ -134,7 +134,9 @@ static void layer_close(struct conn *c, bool reset)
 {
 	struct tls *s = c->layer_state;
 
-	if (!reset && c->io.fd >= 0)
+	/* We owe an end to whoever waits for it (RFC 8446, 6.1). Who has said its own and ended the socket
+	 * as well has none left, as a rule: what we would send is met by a reset. */
+	if (!reset && c->io.fd >= 0 && !(s->half_closed && SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN))
 		say_end(c);
 	SSL_free(s->ssl);
 	s->ssl = NULL;
@@ -151,6 +153,7 @@ static void layer_note(struct conn *c, uint32_t events)
 
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 		s->drained = false;
+		s->half_closed = s->half_closed || events & (EPOLLRDHUP | EPOLLHUP);
 		if (s->send_wants_in)
 			c->writable = true;
 		s->send_wants_in = false;

@@ -39,6 +39,7 @@ struct tls {
 	struct buffer *held; /* tickets, until the bytes come that they go out with */
 	bool drained; /* the socket has nothing more, until an event says otherwise */
 	bool ended;   /* the socket came to its end */
+	bool half_closed; /* likewise, but what came before may not be read yet */
 	bool recv_wants_out, send_wants_in;
 	bool done, failed, said_end;
 	int error; /* errno of the socket */
