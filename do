@@ -11,7 +11,7 @@ packages_test="clang-14 python3-pytest python3-websockets python3-h11 curl git p
 nodejs sqlite3 libxml2-utils mandoc codespell shellcheck redis-server python3-prometheus-client openssl
 nghttp2-client python3-hpack jing sfeed rss2email python3-feedparser"
 packages_full="libclang-rt-14-dev llvm-14 valgrind cppcheck clang-tidy-14 clang-format-14"
-packages_bench="haproxy nginx-light wrk procps openssl nghttp2-client"
+packages_bench="haproxy nginx-light wrk procps openssl nghttp2-client python3-hpack python3-websockets"
 packages_fresh="debootstrap git"
 
 as_root() {
@@ -182,7 +182,7 @@ bench) # beside nginx and HAProxy, in one run; writes bench/RESULTS.md. bench NA
 	need $packages_build $packages_demo $packages_bench
 	build build-bench --buildtype=release
 	shift
-	[ $# -gt 0 ] || set -- run hostile faults
+	[ $# -gt 0 ] || set -- run hostile faults changes
 	for name in "$@"; do python3 "bench/$name"; done
 	;;
 fresh) # a clean Debian 12 in a folder, the committed tree in it, the README's two commands there

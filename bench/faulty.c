@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * faulty ADDRESS BOOK DELAY_US CLOSE_US: a target for bench/faults. It answers each request after
- * DELAY_US, writes the body of each POST as a line into BOOK when it has read all of it (that is what
- * "executed" means here), and ends a connection on which nothing was asked after a random time of up to
- * twice CLOSE_US (0: never).
+ * faulty ADDRESS BOOK DELAY_US CLOSE_US: a target for bench/faults and bench/changes. It answers each
+ * request after DELAY_US, a GET with its path and a POST with its body, writes the body of each POST as a
+ * line into BOOK when it has read all of it (that is what "executed" means here), and ends a connection on
+ * which nothing was asked after a random time of up to twice CLOSE_US (0: never).
  */
 #include <err.h>
 #include <errno.h>
@@ -24,9 +24,10 @@ struct talk {
 	uint64_t due_us;
 	size_t len;
 	char in[REQUEST_MAX + 1];
+	size_t out_len;
+	char out[REQUEST_MAX + 100];
 };
 
-static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
 static struct talk talks[CONNECTIONS]; /* by descriptor */
 static int top, book;
 static uint64_t delay_us, close_us, dice = 88172645463325252ull;
@@ -51,6 +52,16 @@ static void rest(struct talk *t)
 	t->due_us = close_us ? clock_us() + roll(2 * close_us) : 0;
 }
 
+static void prepare(struct talk *t, const char *body, size_t len)
+{
+	t->out_len = (size_t)snprintf(t->out, sizeof(t->out),
+				      "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+				      "Content-Length: %zu\r\n\r\n",
+				      len);
+	memcpy(t->out + t->out_len, body, len);
+	t->out_len += len;
+}
+
 /* Is a whole request there? Then it is executed, and to be answered. */
 static void look(struct talk *t)
 {
@@ -67,9 +78,14 @@ static void look(struct talk *t)
 	if (t->len < head + body)
 		return;
 	if (!strncmp(t->in, "POST", 4)) {
+		prepare(t, t->in + head, body);
 		t->in[head + body] = '\n';
 		if (write(book, t->in + head, body + 1) != (ssize_t)body + 1)
 			errx(1, "the book takes no more");
+	} else {
+		const char *path = t->in + strcspn(t->in, " ") + 1;
+
+		prepare(t, path, strcspn(path, " "));
 	}
 	t->len = 0; /* a proxy sends one at a time */
 	t->answers = true;
@@ -106,7 +122,7 @@ static uint64_t turn(void)
 			continue;
 		}
 		if (clock_us() >= t->due_us) {
-			if (send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL) < 0) {
+			if (send(fd, t->out, t->out_len, MSG_NOSIGNAL) < 0) {
 				end(fd);
 				continue;
 			}

@@ -106,6 +106,8 @@ def make_certificate(place):
 class Server:
     """One proxy before one target. `processes()` are all of its own."""
 
+    threads = 1  # of Upstate; the others have theirs in their configuration
+
     def __init__(self, name, kind, target, place):
         self.name, self.kind, self.target = name, kind, target
         self.place, self.dir = place, place / f"{name}-{kind}"
@@ -141,7 +143,7 @@ class Server:
         path = os.environ["PATH"] + ":/usr/sbin:/sbin"
         self.process = subprocess.Popen(
             ["taskset", "-c", core, *map(str, self.command())], stdin=subprocess.DEVNULL, stdout=out,
-            stderr=subprocess.STDOUT, env={**os.environ, "PATH": path, "UPSTATE_THREADS": "1"})
+            stderr=subprocess.STDOUT, env={**os.environ, "PATH": path, "UPSTATE_THREADS": str(self.threads)})
         until = time.monotonic() + 15
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > until:
@@ -178,18 +180,14 @@ class Server:
 
 def tree(root):
     """The process and all below it."""
-    children = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                stat = pathlib.Path("/proc", entry, "stat").read_text()
-                parent = int(stat.rsplit(")", 1)[1].split()[1])
-                children.setdefault(parent, []).append(int(entry))
     found, todo = [], [root]
     while todo:
         pid = todo.pop()
         found.append(pid)
-        todo += children.get(pid, [])
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(OSError):
+                    todo += map(int, pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split())
     return found
 
 
