@@ -6,7 +6,8 @@
  *	between requests, or with part of a head	handed over
  *	waiting for a target				handed over, with its bytes
  *	inside a target					answered here, then handed over
- *	WebSocket					close frame 1012 at the end of a frame
+ *	WebSocket					close frame 1012 behind a frame: while the client
+ *							speaks, one that came after its last word
  *	event stream					ended behind an event
  *	HTTP/2						GOAWAY in two steps, ends with its last stream
  *	with a layer (TLS), or no heir to take it	"Connection: close" with its next answer
@@ -26,6 +27,7 @@
 #define OFFERED_MAX 128 /* not acknowledged yet: the acknowledgements must find room in the socket */
 #define LEAVE_TICK_MS 20
 #define LEAVE_PATIENCE_MS 1000 /* for the heir's next word */
+#define LEAVE_QUIET_MS 3000    /* so long after its last word the client of a WebSocket is taken for silent */
 #define LEAVE_CLOSE_MS 2000    /* from our close frame to the end of the connection */
 #define LEAVE_DRAIN_MS 30000   /* when there is no app that says */
 
@@ -383,6 +385,17 @@ static void cut(struct exchange *x)
 	}
 }
 
+/* What the client of a WebSocket says while a close frame is on its way to it, and what the app has not
+ * answered yet, gets no answer, and it cannot know what became of it. So while it speaks, its end comes right
+ * behind what the app says, in tunnel_run(); one that never gets an answer is waited for only so long. */
+static bool is_talking(const struct leaving *l, const struct exchange *x)
+{
+	uint64_t now = l->t->loop.now_ms;
+
+	return x->state == X_TUNNEL && x->spoke_ms && now - x->spoke_ms < LEAVE_QUIET_MS &&
+	       now - l->since_ms < (uint64_t)x->app->conf.drain_ms / 4 * 3;
+}
+
 static bool is_stream(const struct exchange *x)
 {
 	return (x->state == X_TUNNEL || x->state == X_REPLY) && x->reply.watch.kind != BOUNDARY_NONE;
@@ -408,7 +421,7 @@ static void look_at(struct leaving *l, struct client *c)
 		if (!x->leave_after_ms)
 			x->leave_after_ms = 1 + (uint32_t)(thread_random(l->t) % (drain / 2 + 1));
 		x->leave_due = elapsed >= x->leave_after_ms;
-		if (x->leave_due && leave_stream(x))
+		if (x->leave_due && !is_talking(l, x) && leave_stream(x))
 			return;
 	}
 	if (elapsed >= drain)

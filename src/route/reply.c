@@ -297,7 +297,9 @@ static enum stream_result tunnel_pump(struct exchange *x, struct stream *s)
 
 void tunnel_run(struct exchange *x)
 {
+	uint64_t asked = x->ask.sent, replied = x->reply.sent;
 	enum stream_result back, forth;
+	bool spoke;
 
 	if (x->leave_ending) {
 		leave_tunnel_run(x);
@@ -305,6 +307,9 @@ void tunnel_run(struct exchange *x)
 	}
 	back = tunnel_pump(x, &x->reply);
 	forth = back > STREAM_OVER ? STREAM_WAIT_FROM : tunnel_pump(x, &x->ask);
+	spoke = x->ask.sent != asked;
+	if (spoke)
+		x->spoke_ms = x->t->loop.now_ms;
 	if (x->tcp && (back > STREAM_OVER || forth > STREAM_OVER)) {
 		tcp_broke(x, back == STREAM_FROM_BROKE || forth == STREAM_TO_BROKE);
 		return;
@@ -314,7 +319,7 @@ void tunnel_run(struct exchange *x)
 		exchange_finish(x, AFTER_CLOSE);
 		return;
 	}
-	if (x->leave_due && leave_stream(x))
+	if (x->leave_due && !spoke && x->reply.sent != replied && leave_stream(x))
 		return;
 	exchange_timer(x, x->app->conf.tunnel_ms);
 }

@@ -453,6 +453,7 @@ struct exchange {
 	bool waited, upgraded, answer_begun, ask_failed, cut, waiting;
 	bool leave_due, leave_ending; /* of a stream in a router that leaves; see leave.c */
 	uint32_t leave_after_ms;
+	uint64_t spoke_ms; /* of a tunnel: when the client last did; 0: never */
 	int ask_error;
 	bool up_reusable, fresh;
 	bool owed;  /* the target has it whole and has not begun to answer */

@@ -4,6 +4,7 @@ requests and requests that wait go over, what is inside is answered first, strea
 is torn."""
 import os
 import random
+import select
 import signal
 import socket
 import threading
@@ -284,9 +285,14 @@ def test_without_an_heir_each_connection_ends_with_its_next_answer(serve):
     assert all(c.answer()[0] == 200 for c in idle)
     r.replace(alone=True)
     assert r.n("handed_over") == 0
-    for c in idle:
+
+    def is_told(c):  # as soon as its thread has heard that it leaves
         status, fields, body = c.send(post("x")).answer()
-        assert (status, body, fields["connection"]) == (200, b"x", ["close"])
+        assert (status, body) == (200, b"x")
+        return fields.get("connection") == ["close"]
+
+    for c in idle:
+        until(lambda: is_told(c))
         assert c.closed()
     until(r.is_left)
     assert r.get()[0] == 200
@@ -374,6 +380,66 @@ def test_a_websocket_ends_with_1012_between_two_frames(serve, drain):
     assert at_target[0][:2] == b"\x88\x82"
     until(r.is_left)
     assert failures(settled(r)) == {} and r.n("a")["tunnels"] == 0
+
+
+def test_a_websocket_does_not_end_between_a_message_and_its_answer(serve):
+    def handler(c, line, fields):
+        if "/ws" not in line:
+            return echo(c, line, fields)
+        c.send(SWITCH)
+        while (frame := c.read(7))[0] == 0x82:
+            time.sleep(0.15)  # the work that a message is
+            c.send(b"\x82\x01" + bytes([frame[6] ^ ord("m")]))
+        return False
+
+    r, t = serve(handler, "drain_ms=4000")
+    conns, lost = [r.connect().send(ASK) for _ in range(10)], []
+    for c in conns:
+        assert c.head()[0].split()[1] == "101"
+
+    def talk(c):
+        said, heard = 0, b""
+        while heard != b"\x88\x02\x03\xf4":
+            if heard:  # nothing else has come since the answer
+                lost.append((said, heard))
+                return
+            c.send(b"\x82\x81mask" + bytes([said ^ ord("m")]))
+            heard = c.read(3)
+            if heard == bytes([0x82, 1, said]):
+                said += 1
+                heard = c.read(4) if c.buf or select.select([c.sock], [], [], 0.05)[0] else b""
+        c.send(b"\x88\x81maskm")
+        assert c.closed()
+
+    threads = [threading.Thread(target=talk, args=(c,)) for c in conns]
+    for x in threads:
+        x.start()
+    until(lambda: len(t.seen) == 10)
+    r.replace()
+    for x in threads:
+        x.join(30)
+    assert not lost
+    until(r.is_left)
+    assert failures(settled(r)) == {}
+
+
+def test_a_message_that_is_never_answered_keeps_no_websocket(serve):
+    def handler(c, line, fields):
+        c.send(SWITCH)
+        c.read(7)
+        assert c.read(7)
+        return False
+
+    r, t = serve(handler, "drain_ms=4000")
+    c = r.connect().send(ASK)
+    assert c.head()[0].split()[1] == "101"
+    c.send(b"\x82\x81maskm")
+    r.replace()
+    assert c.read(4) == b"\x88\x02\x03\xf4"
+    c.send(b"\x88\x81maskm")
+    assert c.closed()
+    until(r.is_left)
+    assert failures(settled(r)) == {}
 
 
 def test_many_websockets_end_spread_over_half_the_drain(serve):
