@@ -85,7 +85,7 @@ apps:
     hosts: ["*"]
     path: /chat
     targets: ["{chat}"]
-    drain: 2s
+    drain: 4s
 """
 
 
