@@ -271,6 +271,12 @@ void reply_run(struct exchange *x)
 		exchange_finish(x, exchange_after_cut(x));
 		return;
 	}
+	/* A client that has said all may still want an answer, but one that listens to events (HTML, 9.2)
+	 * has no reason to say so: it has gone, and no event may come by which that would show. */
+	if (x->client->conn.half_closed && x->reply.watch.kind == BOUNDARY_EVENTS) {
+		exchange_client_left(x);
+		return;
+	}
 	if (x->leave_due && leave_stream(x))
 		return;
 	/* Time is given for what passes, not for events: who does not read can always send a byte. */

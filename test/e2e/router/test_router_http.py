@@ -246,6 +246,25 @@ def test_server_sent_events_are_never_kept_back(serve):
     assert c.read(5) == b"0\r\n\r\n"
 
 
+def test_a_silent_event_stream_ends_with_its_client(serve):
+    """No event may come for long by which it would show that nobody listens."""
+    gone = threading.Event()
+
+    def handler(c, line, f):
+        c.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        c.rest()
+        gone.set()
+        return False
+
+    r, t = serve(handler)
+    c = r.connect().send(get())
+    c.head()
+    c.close()
+    assert gone.wait(20)
+    until(lambda: r.n("a")["client_left"] == 1)
+    assert r.n("a")["inflight"] == 0 and r.n("a")["failed_cut"] == 0
+
+
 def test_an_upgrade_becomes_a_tunnel_with_half_close(serve):
     def handler(c, line, f):
         assert f["upgrade"] == ["websocket"] and f["connection"] == ["upgrade"]
