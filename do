@@ -9,8 +9,9 @@ libxml2-dev libcurl4-openssl-dev libseccomp-dev libnghttp2-dev zlib1g-dev libcmo
 packages_demo="python3 python3-flask gunicorn newsboat"
 packages_test="clang-14 python3-pytest python3-websockets python3-h11 curl git puma uwsgi-core uwsgi-plugin-python3 nginx-light
 nodejs sqlite3 libxml2-utils mandoc codespell shellcheck redis-server python3-prometheus-client openssl
-nghttp2-client python3-hpack jing sfeed rss2email python3-feedparser"
-packages_full="libclang-rt-14-dev llvm-14 valgrind cppcheck clang-tidy-14 clang-format-14"
+nghttp2-client python3-hpack jing sfeed rss2email python3-feedparser node-ws python3-aiohttp python3-httpx
+python3-h2 wget"
+packages_full="chromium libclang-rt-14-dev llvm-14 valgrind cppcheck clang-tidy-14 clang-format-14"
 packages_bench="haproxy nginx-light wrk procps openssl nghttp2-client python3-hpack python3-websockets"
 packages_fresh="debootstrap git"
 
@@ -152,7 +153,7 @@ test) # what CI runs: both compilers, sanitizers, unit, simulator, corpora, end 
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]
 	;;
-full) # hours: fuzzers (10 minutes each), threads, leaks, more seeds, demo five times, 100 deploys
+full) # hours: fuzzers (10 minutes each), threads, leaks, more seeds, 5 GB bodies, demo five times, 100 deploys
 	# shellcheck disable=SC2086
 	need $packages_build $packages_demo $packages_test $packages_full
 	"$0" test
