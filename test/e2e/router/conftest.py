@@ -5,7 +5,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from router_kit import Router, Target  # noqa: E402
+from router_kit import Bytes, Router, Target  # noqa: E402
 
 
 @pytest.fixture
@@ -48,3 +48,20 @@ def serve(router, target):
         return r, t
 
     return make
+
+
+@pytest.fixture
+def recorded(router, tmp_path):
+    """A router and a target that keeps every byte: recorded() -> (router, Bytes)."""
+    made = []
+
+    def make():
+        b = Bytes(str(tmp_path / "bytes"))
+        made.append(b)
+        r = router("threads 1\napp a\ntarget a/1 %s\n" % b.addr)
+        r.until("a/1", "state", 1)
+        return r, b
+
+    yield make
+    for b in made:
+        b.close()

@@ -360,69 +360,6 @@ def test_without_memory_requests_fail_and_the_router_does_not(serve):
 
 # --- framing: what reaches the target ---
 
-class Bytes:
-    """A target that keeps what each connection brought, byte by byte, and answers each head it sees."""
-
-    def __init__(self, path):
-        self.addr, self.got, self.lock = "unix:" + path, [], threading.Lock()
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.bind(path)
-        self.sock.listen(64)
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                conn = self.sock.accept()[0]
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(conn,), daemon=True).start()
-
-    def serve(self, conn):
-        all_of_it, answered = b"", 0
-        while True:
-            try:
-                more = conn.recv(65536)
-            except OSError:
-                more = b""
-            if not more:
-                conn.close()
-                return
-            all_of_it += more
-            if b"upstate-probe" in all_of_it:
-                conn.sendall(ok())
-                conn.close()
-                return
-            with self.lock:
-                self.got.append(more)
-            heads = all_of_it.count(b" HTTP/1.1\r\n")
-            try:
-                conn.sendall(b"".join(ok(b"%d" % i) for i in range(answered, heads)))
-            except OSError:
-                pass
-            answered = max(answered, heads)
-
-    def close(self):
-        self.sock.shutdown(socket.SHUT_RDWR)
-        self.sock.close()
-
-
-@pytest.fixture
-def recorded(router, tmp_path):
-    made = []
-
-    def make():
-        b = Bytes(str(tmp_path / "bytes"))
-        made.append(b)
-        r = router("threads 1\napp a\ntarget a/1 %s\n" % b.addr)
-        r.until("a/1", "state", 1)
-        return r, b
-
-    yield make
-    for b in made:
-        b.close()
-
-
 HIDDEN = "GET /hidden HTTP/1.1\r\nHost: any\r\n\r\n"
 
 
