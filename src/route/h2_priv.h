@@ -15,7 +15,8 @@
 #include "route/route_priv.h"
 #include "wire/h2_head.h"
 
-#define H2_WINDOW (256u * 1024) /* body bytes of all streams of a connection that may wait here */
+#define H2_WINDOW (512u * 1024) /* body bytes of all streams of a connection that may wait here; */
+#define H2_STREAM_MOST (256u * 1024) /* of one of them, whose target takes all at once */
 #define H2_OUT (64u * 1024)	/* frames that are sent at once; what may wait for a socket */
 #define H2_FRAME_MIN 16384u	/* of nghttp2's own buffer for a frame; */
 #define H2_FRAME (H2_FRAME_MIN + 512)
@@ -54,6 +55,7 @@ struct h2_stream {
 	/* what came and was not read yet */
 	struct buffer *body, *body_last, *trailer;
 	uint32_t queued; /* bytes of body */
+	uint32_t window, taken; /* what may be sent ahead; and was taken since that grew */
 	uint32_t piece;	 /* of them, in the chunk at hand */
 	uint32_t frame_len;
 	const char *frame; /* framing that is read first */

@@ -132,6 +132,18 @@ static uint32_t read_body(struct h2_stream *s, char *p, uint32_t room)
 	return n;
 }
 
+/* On a long way, a window is what one round trip brings. Whose target has taken a whole one, and waits, may
+ * send twice as much ahead; whose target is slow may not, so that the window of the connection stays for others. */
+static void grow_window(struct h2_stream *s, uint32_t took)
+{
+	s->taken += took;
+	if (s->queued || s->taken < s->window || s->window >= H2_STREAM_MOST)
+		return;
+	s->taken = 0;
+	s->window = MIN(2 * s->window, H2_STREAM_MOST);
+	nghttp2_session_set_local_window_size(s->h2->ng, NGHTTP2_FLAG_NONE, s->id, (int32_t)s->window);
+}
+
 static ssize_t stream_recv(struct conn *c, void *p, size_t room)
 {
 	struct h2_stream *s = container_of(c, struct h2_stream, client.conn);
@@ -151,6 +163,7 @@ static ssize_t stream_recv(struct conn *c, void *p, size_t room)
 	}
 	if (before != s->queued) {
 		nghttp2_session_consume(s->h2->ng, s->id, before - s->queued);
+		grow_window(s, before - s->queued);
 		h2_flush_soon(s->h2);
 	}
 	if (got || s->end_read)
@@ -254,6 +267,7 @@ struct h2_stream *h2_stream_new(struct h2 *h, int32_t id)
 	s->client.https = h->c->https;
 	s->h2 = h;
 	s->id = id;
+	s->window = NGHTTP2_INITIAL_WINDOW_SIZE;
 	list_add_tail(&h->streams, &s->in_h2);
 	h->stream_count++;
 	shm_add(&t->n->h2_streams, 1);

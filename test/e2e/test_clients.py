@@ -221,13 +221,13 @@ def test_a_browser_gets_events_and_a_websocket_over_one_http2_connection(site, f
 
 
 class Large:
-    """A file of which every 64 KiB begin with their number; the rest are zeros that take no place."""
+    """A file of which every MiB begins with its number; the rest are zeros that take no place."""
 
     def __init__(self, path, size):
         self.path, self.size = path, size
         with open(path, "wb") as f:
             f.truncate(size)
-            for at in range(0, size, 1 << 16):
+            for at in range(0, size, MB):
                 os.pwrite(f.fileno(), struct.pack("<Q", at), at)
         path.chmod(0o644)
 

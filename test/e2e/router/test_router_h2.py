@@ -434,6 +434,31 @@ def test_an_upload_is_not_read_further_than_the_target_takes_it(serve):
     assert c.answer(sid).body == b"%d" % size
 
 
+def test_who_is_taken_all_from_may_send_more_ahead(serve):
+    """On a long way a window is what one round trip brings."""
+    size, sent, rooms, taken = 2 << 20, 0, [], [0]
+
+    def handler(c, line, f):
+        while taken[0] < size:
+            taken[0] += len(c.take(len(c.buf))) or len(c.read(1))
+        return ok()
+
+    r, t = serve(handler)
+    c = H2(r.port)
+    sid = c.ask([("content-length", str(size))], end=False, method="POST")
+    while sent < size:
+        c.ping()  # what was given back is here
+        room = min(65535 + c.windows.get(sid, 0), 65535 + c.windows.get(0, 0), size) - sent
+        rooms.append(room)
+        for at in range(0, room, 16384):
+            n = min(16384, room - at)
+            sent += n
+            c.data(sid, b"y" * n, end=sent == size)
+        until(lambda: taken[0] == sent)
+    assert c.answer(sid).status == 200
+    assert rooms[0] == 65535 and 128 << 10 < max(rooms) <= 256 << 10
+
+
 def test_requests_wait_while_nobody_can_take_them(serve, target):
     r, t = serve(app="hold=1 hold_wait_ms=20000")
     c = H2(r.port)
