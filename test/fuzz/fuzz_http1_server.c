@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A hostile client of the API's server: whatever it sends, each request that
- * began is over exactly once, and nothing is left when the client has gone.
+ * began is over exactly once, and nothing is left when the client has gone. Its
+ * parameters (of /v1/explain: a URL, headers) are texts that end.
  */
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -39,9 +41,20 @@ static void on_end(struct server_request *r, const char *body UNUSED, size_t len
 	server_end(r);
 }
 
+static void read_params(const struct server_request *r)
+{
+	char value[20];
+
+	for (uint32_t i = 0; server_param_at(r, "h", i, value, sizeof(value)); i++)
+		ensure(i < 10000 && memchr(value, '\0', sizeof(value)));
+	if (server_param(r, "url", value, sizeof(value)))
+		ensure(memchr(value, '\0', sizeof(value)));
+}
+
 static void on_request(struct server_request *r, void *arg UNUSED)
 {
 	begun++;
+	read_params(r);
 	r->on_gone = on_gone;
 	if (r->method[0] == 'P')
 		server_want_body(r, 40, on_body);

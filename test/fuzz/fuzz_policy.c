@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What policies read out of a request: lists of addresses, basic authentication, cookies, and paths
- * that are redirected, which must never lead to a host that the path names.
+ * that are redirected, which must never lead to a host that the path names; and the trace that it is a hop of.
  */
 #include <string.h>
 
 #include "core/near.h"
 #include "core/policy.h"
 #include "wire/password.h"
+#include "wire/trace.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -38,6 +39,20 @@ static void redirected(const char *path, size_t len)
 	free(place);
 }
 
+/* A trace that is taken up and written has the same id, and is one again. */
+static void traced(const char *p, size_t len)
+{
+	char text[TRACE_PARENT];
+	struct trace came, went;
+
+	if (!trace_parse(p, len, &came))
+		return;
+	ensure(came.id > p && came.id + TRACE_ID < p + len && !(came.flags & ~(TRACE_SAMPLED | TRACE_RANDOM)));
+	ensure(trace_write(text, came.id, 1, came.flags) == text + sizeof(text));
+	ensure(trace_parse(text, sizeof(text), &went) && !memcmp(went.id, came.id, TRACE_ID) &&
+	       went.flags == came.flags);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *exact = size ? memcpy(util_alloc(size), data, size) : util_alloc(1); /* its end is watched */
@@ -52,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		ensure(password > basic && password + len < basic + sizeof(basic) && !password[len]);
 	near_cookie(exact, size, "upstate-a");
 	redirected(exact, size);
+	traced(exact, size);
 	free(exact);
 	return 0;
 }
