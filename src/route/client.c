@@ -44,15 +44,18 @@ static void linger_read(struct client *c)
 	/* What tells of the end may not have fitted the first time (TLS). */
 	if (c->conn.layer && c->conn.writable)
 		conn_shut(&c->conn);
-	while (c->conn.readable) {
-		int n = conn_read(&c->conn);
+	/* Enough was read: a client that goes on sending is not helped by a reset, which would take our answer
+	 * with it, but by being stopped, until it looks or its time is up. */
+	while ((c->conn.readable && c->lingered <= LINGER_BYTES) || c->conn.broken) {
+		int n = c->conn.broken ? 0 : conn_read(&c->conn);
 
 		if (n == -EAGAIN)
 			return;
-		if (n <= 0 || (c->lingered += (uint32_t)n) > LINGER_BYTES) {
+		if (n <= 0) {
 			client_close(c);
 			return;
 		}
+		c->lingered += (uint32_t)n;
 		c->conn.in->len = 0;
 	}
 }

@@ -483,6 +483,20 @@ def test_the_rest_of_an_upload_that_was_answered_early_is_no_request(serve):
     assert t.paths() == ["/seen"]
 
 
+def test_a_refusal_reaches_a_client_that_goes_on_sending(serve):
+    """A reset, because too much came to be read out, would take the answer with it."""
+    r, t = serve(lambda c, line, f: ok(c.body(f)), app="body_max=1000")
+    for head in ("Content-Length: 100000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5f5e100\r\n"):
+        c = r.connect().send("POST / HTTP/1.1\r\nHost: any\r\n" + head)
+        c.sock.settimeout(0.3)
+        with pytest.raises(socket.timeout):  # no more goes out
+            while True:
+                c.sock.send(b"x" * 65536)
+        assert c.answer()[0] == 413
+        c.close()
+    at_rest(r, "a", "a/1")
+
+
 # --- everything at once ---
 
 def test_after_a_storm_every_gauge_is_at_nothing(router, target):
