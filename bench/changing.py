@@ -28,7 +28,7 @@ http {{
  upstream web {{ server {target}; keepalive 64; keepalive_requests 1000000000; keepalive_timeout 300s; }}
  upstream chat {{ server {chat}; }}
  server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls} ssl http2 backlog=4096;
-  ssl_certificate {cert}; ssl_certificate_key {key}; http2_max_requests 1000000000;
+  ssl_certificate {cert}; ssl_certificate_key {key};
   add_header X-Change {number};
   location / {{ proxy_pass http://web; proxy_http_version 1.1; proxy_set_header Connection ""; }}
   location /chat {{ proxy_pass http://chat; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;

@@ -44,7 +44,7 @@ http {{
  server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls} ssl http2;
   ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on;
   ssl_ciphers {ciphers[1]}; ssl_conf_command Ciphersuites {ciphers[0]};
-  ssl_certificate {cert}; ssl_certificate_key {key}; http2_max_requests 1000000000;
+  ssl_certificate {cert}; ssl_certificate_key {key};
   location / {{ proxy_pass http://target; proxy_http_version 1.1; proxy_set_header Connection "";
    proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }}
 }}
