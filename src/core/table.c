@@ -130,10 +130,30 @@ bool table_trusted(const struct table *t, const uint8_t addr[16])
 /* The challenge by which a certificate is got stays plain (RFC 8555, 8.3). */
 bool table_to_https(const struct table_app *a, bool https, const char *path, size_t path_len)
 {
-	static const char challenge[] = "/.well-known/acme-challenge/";
+	static const char challenge[] = TABLE_ACME "/";
 	size_t n = sizeof(challenge) - 1;
 
 	return a->to_https && !https && !(path_len > n && memcmp(path, challenge, n) == 0);
+}
+
+static bool is_base64url(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+}
+
+bool table_challenge(const struct table_app *a, const char *path, size_t path_len, const char **ret_token,
+		     size_t *ret_len)
+{
+	static const char challenge[] = TABLE_ACME "/";
+	size_t n = sizeof(challenge) - 1, len = 0;
+
+	if (!a->acme || path_len < n || memcmp(path, challenge, n) != 0)
+		return false;
+	while (n + len < path_len && len <= TABLE_TOKEN_MAX && is_base64url(path[n + len]))
+		len++;
+	*ret_token = path + n;
+	*ret_len = n + len == path_len && len <= TABLE_TOKEN_MAX ? len : 0;
+	return true;
 }
 
 const struct table_listener *table_listener(const struct table *t, uint64_t id)
@@ -187,6 +207,8 @@ static const char *check_frame(const struct table *t, size_t len)
 		return "an array lies outside of it";
 	if (!t->strings_len || table_string(t, t->strings_len - 1)[0])
 		return "its strings do not end";
+	if (!table_is_string(t, t->acme, TABLE_TEXT_MAX))
+		return "its thumbprint lies outside of it";
 	return NULL;
 }
 

@@ -20,7 +20,7 @@
 #include "base/err.h"
 
 #define TABLE_MAGIC 0x55505442u
-#define TABLE_VERSION 2
+#define TABLE_VERSION 3
 #define TABLE_APPS_MAX 20000
 #define TABLE_TARGETS_MAX 30000
 #define TABLE_ADDR_MAX 112
@@ -28,6 +28,8 @@
 #define TABLE_TEXT_MAX 4096 /* of a host pattern, a path, a name or value of a rule */
 #define TABLE_PAGE_MAX (64u * 1024) /* of a page of an app's own */
 #define TABLE_RULES_MAX (1u << 22)
+#define TABLE_ACME "/.well-known/acme-challenge" /* RFC 8555, 8.3 */
+#define TABLE_TOKEN_MAX 128 /* of a challenge; Let's Encrypt's have 43 characters */
 
 enum target_kind { TARGET_UNIX, TARGET_TCP };
 
@@ -108,6 +110,7 @@ struct table_app {
 	uint32_t proxy; /* enum proxy_version: what connections to its targets begin with */
 	uint32_t retry_unread; /* 1: a unix socket's ECONNRESET proves a small request unread */
 	uint32_t to_https;     /* 1: plain requests are redirected */
+	uint32_t acme; /* 1: below TABLE_ACME we answer ourselves, at all its hosts, whatever its paths are */
 	uint32_t hsts_s;       /* Strict-Transport-Security: max-age; 0: none */
 	uint32_t drain_ms; /* what is inside a router may go on so long when the next one takes its place */
 	uint32_t request_ms; /* for a request as a whole; 0: no limit. Not for tunnels and event streams */
@@ -193,6 +196,7 @@ struct table {
 	uint32_t apps, targets, routes, nets, listeners, policies, rules, strings; /* offsets of the arrays */
 	uint32_t strings_len;
 	uint64_t key[2]; /* for hashes that clients must not be able to foresee; the same for ever */
+	uint32_t acme; /* offset: thumbprint of the key of our ACME account (RFC 7638), "" for none */
 	uint32_t path_longest; /* bytes of the longest prefix: what is behind it need not be hashed */
 };
 
@@ -276,6 +280,7 @@ struct table_in {
 	uint32_t app_count;
 	const struct table_in_listener *listeners;
 	uint32_t listener_count;
+	const char *acme; /* NULL: none */
 	uint64_t key[2];
 };
 
@@ -312,6 +317,10 @@ uint32_t table_matches(const struct table *t, const char *host, size_t host_len,
 bool table_trusted(const struct table *t, const uint8_t addr[16]);
 /* Is a request that came like this (https: over TLS, to us or to a trusted proxy) led to https? */
 bool table_to_https(const struct table_app *a, bool https, const char *path, size_t path_len);
+/* Is this path the app's no more, but a challenge by which a certificate is got? *ret_token then lies in the
+ * path; its length is 0 when it is none that an ACME server could have made (RFC 8555, 8.3: base64url). */
+bool table_challenge(const struct table_app *a, const char *path, size_t path_len, const char **ret_token,
+		     size_t *ret_len);
 /* The listener with this id, or NULL. */
 const struct table_listener *table_listener(const struct table *t, uint64_t id);
 /* Must a connection from there begin with a PROXY header? */

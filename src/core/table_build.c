@@ -62,7 +62,7 @@ static int measure_app(struct build *b, const struct table_in_app *a)
 	for (uint32_t i = 0; i < a->host_count; i++) {
 		if (check_host(a->name, a->hosts[i], b->e) < 0)
 			return -(int)ERR_INPUT;
-		b->strings_len += strlen(host_text(a->hosts[i])) + 1;
+		b->strings_len += (strlen(host_text(a->hosts[i])) + 1) * (a->v.acme ? 2 : 1);
 	}
 	for (uint32_t i = 0; i < a->path_count; i++) {
 		if (check_path(a->name, a->paths[i], b->e) < 0)
@@ -76,13 +76,13 @@ static int measure_app(struct build *b, const struct table_in_app *a)
 		b->strings_len += strlen(a->targets[i].name) + 1;
 	}
 	b->target_count += a->target_count;
-	b->route_count += (uint64_t)a->host_count * ((uint64_t)a->path_count + 1);
+	b->route_count += (uint64_t)a->host_count * ((uint64_t)a->path_count + 1 + (a->v.acme != 0));
 	return a->policy ? table_measure_policy(b, a) : 0;
 }
 
 static int measure(struct build *b)
 {
-	b->strings_len = 1;
+	b->strings_len = 1 + strlen(TABLE_ACME) + 1 + (b->in->acme ? strlen(b->in->acme) + 1 : 0);
 	b->net_count = b->in->trusted_count;
 	for (uint32_t i = 0; i < b->in->listener_count; i++)
 		b->net_count += b->in->listeners[i].net_count;
@@ -223,6 +223,31 @@ static int add_route(struct build *b, struct table_route r, uint64_t hash)
 		       b->strings + r.host, (int)r.path_len, b->strings + r.path);
 }
 
+/* The pattern of a host, as it is stored, and its hash. */
+static uint64_t add_host(struct build *b, const char *host, struct table_route *ret)
+{
+	uint32_t len = (uint32_t)strlen(host_text(host));
+	uint64_t hash = TABLE_HASH_START;
+
+	*ret = (struct table_route){.host_len = len, .app = UINT32_MAX};
+	ret->host = table_add_string(b, host_text(host));
+	for (uint32_t j = len; j-- > 0;) {
+		char *c = &b->strings[ret->host + j];
+
+		*c = (char)tolower((unsigned char)*c);
+		hash = table_hash(hash, *c);
+	}
+	add_route(b, *ret, hash);
+	return hash;
+}
+
+static uint64_t hash_path(uint64_t hash, const char *path, uint32_t len)
+{
+	for (uint32_t k = 0; k < len; k++)
+		hash = table_hash(hash, path[k]);
+	return hash;
+}
+
 static int add_routes(struct build *b, const struct table_in_app *a, uint32_t app)
 {
 	uint32_t paths = b->string_at;
@@ -232,32 +257,49 @@ static int add_routes(struct build *b, const struct table_in_app *a, uint32_t ap
 		b->t->path_longest = MAX(b->t->path_longest, prefix_len(a->paths[i]));
 	}
 	for (uint32_t i = 0; i < a->host_count; i++) {
-		uint32_t len = (uint32_t)strlen(host_text(a->hosts[i])), path = paths;
-		struct table_route r = {.host_len = len, .app = UINT32_MAX};
-		uint64_t host_hash = TABLE_HASH_START;
+		uint32_t path = paths;
+		struct table_route r;
+		uint64_t host_hash = add_host(b, a->hosts[i], &r);
 
-		r.host = table_add_string(b, host_text(a->hosts[i]));
-		for (uint32_t j = len; j-- > 0;) {
-			char *c = &b->strings[r.host + j];
-
-			*c = (char)tolower((unsigned char)*c);
-			host_hash = table_hash(host_hash, *c);
-		}
-		add_route(b, r, host_hash);
 		for (uint32_t j = 0; j < a->path_count; j++) {
-			uint64_t hash = host_hash;
-
 			r.app = app;
 			r.path = path;
 			r.path_len = prefix_len(a->paths[j]);
-			for (uint32_t k = 0; k < r.path_len; k++)
-				hash = table_hash(hash, a->paths[j][k]);
-			if (add_route(b, r, hash) < 0)
+			if (add_route(b, r, hash_path(host_hash, a->paths[j], r.path_len)) < 0)
 				return -(int)ERR_INPUT;
 			path += (uint32_t)strlen(a->paths[j]) + 1;
 		}
 	}
 	return 0;
+}
+
+/* Where challenges come in, for hosts of apps that get their certificates by themselves: also when the app has
+ * other paths only. Where a path of that name was given to an app, or two of them share a host, the first
+ * one has it. */
+static void add_challenges(struct build *b)
+{
+	uint32_t path = 0, len = (uint32_t)strlen(TABLE_ACME);
+
+	for (uint32_t app = 0; app < b->in->app_count; app++) {
+		const struct table_in_app *a = &b->in->apps[app];
+
+		for (uint32_t i = 0; a->v.acme && i < a->host_count; i++) {
+			struct table_route r, *o;
+			uint64_t hash = add_host(b, a->hosts[i], &r);
+
+			path = path ? path : table_add_string(b, TABLE_ACME);
+			b->t->path_longest = MAX(b->t->path_longest, len);
+			r.app = app;
+			r.path = path;
+			r.path_len = len;
+			hash = table_hash_done(hash_path(hash, TABLE_ACME, len));
+			o = find_place(b, &r, hash);
+			if (!o->hash) {
+				*o = r;
+				o->hash = hash;
+			}
+		}
+	}
 }
 
 static int add_app(struct build *b, const struct table_in_app *a, uint32_t app)
@@ -295,10 +337,14 @@ int table_build(const struct table_in *in, uint64_t generation, struct buf *ret,
 
 	if (rc == 0)
 		rc = lay_out(&b, generation, ret);
-	if (rc == 0)
+	if (rc == 0) {
 		add_listeners(&b);
+		b.t->acme = in->acme ? table_add_string(&b, in->acme) : 0;
+	}
 	for (uint32_t i = 0; rc == 0 && i < in->app_count; i++)
 		rc = add_app(&b, &in->apps[i], i);
+	if (rc == 0)
+		add_challenges(&b);
 	/* What it gives is what it would itself take: a wrong kind, use or address is found here. */
 	if (rc == 0)
 		rc = table_check(ret->data, ret->len, e);

@@ -70,7 +70,8 @@ static void put_body(struct buffer *b, const struct body *y)
 	put_bytes(b, mark + 4, y->len - (uint32_t)(mark + 4 - y->text));
 }
 
-static bool write_answer(struct exchange *x, uint16_t status, const char *why, const char *more)
+/* own NULL: a page of the app's or of ours, which says why. */
+static bool write_answer(struct exchange *x, uint16_t status, const char *why, const char *more, const struct body *own)
 {
 	const char *reason = http1_reason(status);
 	char usual[1024];
@@ -78,7 +79,9 @@ static bool write_answer(struct exchange *x, uint16_t status, const char *why, c
 	struct buffer *b;
 	uint32_t len;
 
-	if (!find_page(x, status, &y))
+	if (own)
+		y = *own;
+	else if (!find_page(x, status, &y))
 		y.len = (uint32_t)snprintf(usual, sizeof(usual), page, status, reason, status, reason, why);
 	len = y.id ? y.len - 4 + y.id_len : y.len;
 	b = x->ans = buffer_get(x->t, HEAD_MOST + (uint32_t)strlen(more) + len);
@@ -100,7 +103,8 @@ static bool write_answer(struct exchange *x, uint16_t status, const char *why, c
 	return true;
 }
 
-void answer_more(struct exchange *x, uint16_t status, const char *why, bool close, const char *more)
+static void answer(struct exchange *x, uint16_t status, const char *why, bool close, const char *more,
+		   const struct body *own)
 {
 	bool garbled = out_pending(&x->reply.out); /* another head is half on its way */
 	/* The rest of the body is not waited for; without one, the connection can go on. */
@@ -118,7 +122,7 @@ void answer_more(struct exchange *x, uint16_t status, const char *why, bool clos
 	count_own(x, status);
 	exchange_let_go(x, false);
 	buffer_put(x->t, &x->ans);
-	if (garbled || !write_answer(x, status, why, more)) {
+	if (garbled || !write_answer(x, status, why, more, own)) {
 		x->status = 0;
 		exchange_finish(x, AFTER_CLOSE);
 		return;
@@ -126,6 +130,18 @@ void answer_more(struct exchange *x, uint16_t status, const char *why, bool clos
 	out_set_head(&x->reply.out, x->ans->data, x->ans->len);
 	exchange_timer(x, OWN_MS);
 	answer_run(x);
+}
+
+void answer_more(struct exchange *x, uint16_t status, const char *why, bool close, const char *more)
+{
+	answer(x, status, why, close, more, NULL);
+}
+
+void answer_bytes(struct exchange *x, const char *bytes, uint32_t len)
+{
+	const struct body own = {.type = "application/octet-stream", .text = bytes, .len = len};
+
+	answer(x, 200, "", false, "", &own);
 }
 
 void answer_own(struct exchange *x, uint16_t status, const char *why, bool close)

@@ -161,6 +161,8 @@ void exchange_begin(struct client *c)
 	app->refs++;
 	shm_add(&app->n->requests, 1);
 	shm_add(&app->n->inflight, 1);
+	if (app->conf.acme && challenge_answers(x, h))
+		return;
 	if (app->conf.to_https && redirect_to_https(x, h))
 		return;
 	if (policy && policy_answers(x, policy, h))

@@ -544,7 +544,11 @@ void take_begin(struct thread *t, int fd);
 void answer_own(struct exchange *x, uint16_t status, const char *why, bool close);
 /* With more lines of the head ("Name: value\r\n"), to which the place for Retry-After belongs. */
 void answer_more(struct exchange *x, uint16_t status, const char *why, bool close, const char *more);
+/* 200 with these bytes, which are copied. */
+void answer_bytes(struct exchange *x, const char *bytes, uint32_t len);
 void answer_run(struct exchange *x);
+/* challenge.c: answers what a certificate is got by. False: it is not for that. */
+bool challenge_answers(struct exchange *x, const struct http1_head *h);
 /* redirect.c: answers a plain request for an app that wants https. False: it is not for that. */
 bool redirect_to_https(struct exchange *x, const struct http1_head *h);
 

@@ -198,6 +198,8 @@ static void explain_app(struct explain *x)
 {
 	const struct http1_head *h = &x->head;
 	struct http1_slice path = h->is_options_star ? (struct http1_slice){"/", 1} : h->path;
+	const char *token;
+	size_t token_len;
 	int32_t i;
 
 	x->host_len = http1_host_name(h->host, x->host);
@@ -219,6 +221,9 @@ static void explain_app(struct explain *x)
 	if (table_to_https(x->app, x->https || (x->trusted && http1_is(http1_get(h, HTTP1_X_FORWARDED_PROTO), "https")),
 			   path.p, path.len))
 		explain_decide(x, "refuse", 308, "the app is reached over https: the client is led there");
+	if (table_challenge(x->app, path.p, path.len, &token, &token_len))
+		explain_decide(x, "refuse", token_len && (h->is_get || h->is_head) ? 200 : 404,
+			       "Upstate answers it itself: it is how the app's certificate is got (tls: auto)");
 	explain_cases(x);
 	explain_headers(x);
 }

@@ -331,6 +331,59 @@ static void no_flipped_bit_and_no_cut_makes_reading_unsafe(void **state UNUSED)
 	free(copy);
 }
 
+static const char *challenge(const struct table *t, const char *host, const char *path)
+{
+	static char said[300];
+	int32_t i = table_find(t, host, strlen(host), path, strlen(path));
+	const char *token;
+	size_t len;
+
+	if (i < 0 || !table_challenge(&table_apps(t)[i], path, strlen(path), &token, &len))
+		return "no";
+	snprintf(said, sizeof(said), "%s %.*s", found(t, host, path), (int)len, token);
+	return said;
+}
+
+static void challenges_come_in_at_the_hosts_of_apps_that_want_them(void **state UNUSED)
+{
+	static const char *const two[] = {"example.org", "B.example.org"}, *const b[] = {"b.example.org"},
+				*const given[] = {"/.well-known/acme-challenge"}, *const c[] = {"c.example.org"};
+	struct table_in_app apps[] = {app("auto", two, api), app("plain", exact, root), app("other", b, root),
+				      app("c", c, root), app("own", c, given)};
+	struct table_in in = {.apps = apps, .app_count = ARRAY_LEN(apps), .acme = "thumb"};
+	CLEANUP_BUF struct buf buf = {0}, buf2 = {0};
+	const struct table *t;
+	char path[300] = TABLE_ACME "/";
+	size_t n = strlen(path);
+
+	apps[0].host_count = 2;
+	apps[0].v.acme = apps[2].v.acme = apps[3].v.acme = 1;
+	t = built(&in, &buf);
+	assert_string_equal(table_string(t, t->acme), "thumb");
+	/* The app has other paths only; the rest of the host stays who it was. */
+	assert_string_equal(challenge(t, "example.org", TABLE_ACME "/a_Z-09"), "auto a_Z-09");
+	assert_string_equal(challenge(t, "b.example.org", TABLE_ACME "/x"), "auto x"); /* the first of two */
+	assert_string_equal(challenge(t, "example.org", "/api"), "no");
+	assert_string_equal(found(t, "example.org", "/.well-known/other"), "plain");
+	assert_string_equal(challenge(t, "example.org", TABLE_ACME), "no");
+	assert_string_equal(challenge(t, "x.example.org", TABLE_ACME "/x"), "no");
+	/* A path that was given to an app is that app's. */
+	assert_string_equal(challenge(t, "c.example.org", TABLE_ACME "/x"), "no");
+	assert_string_equal(found(t, "c.example.org", TABLE_ACME "/x"), "own");
+	/* What no server would ask for. */
+	assert_string_equal(challenge(t, "example.org", TABLE_ACME "/"), "auto ");
+	assert_string_equal(challenge(t, "example.org", TABLE_ACME "/a.b"), "auto ");
+	assert_string_equal(challenge(t, "example.org", TABLE_ACME "/a/b"), "auto ");
+	assert_string_equal(challenge(t, "example.org", TABLE_ACME "/a%62"), "auto ");
+	memset(path + n, 'x', TABLE_TOKEN_MAX);
+	assert_int_equal(strlen(challenge(t, "example.org", path)), strlen("auto ") + TABLE_TOKEN_MAX);
+	path[n + TABLE_TOKEN_MAX] = 'x';
+	assert_string_equal(challenge(t, "example.org", path), "auto ");
+	in.acme = NULL;
+	t = built(&in, &buf2);
+	assert_string_equal(table_string(t, t->acme), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -344,6 +397,7 @@ int main(void)
 		cmocka_unit_test(addresses_are_numbers_or_paths_and_nothing_else),
 		cmocka_unit_test(networks_end_at_their_bit),
 		cmocka_unit_test(listeners_have_their_app_and_networks),
+		cmocka_unit_test(challenges_come_in_at_the_hosts_of_apps_that_want_them),
 		cmocka_unit_test(no_flipped_bit_and_no_cut_makes_reading_unsafe),
 	};
 

@@ -168,6 +168,7 @@ static void set_app(struct table_in_app *a, uint32_t i, char *word, char *value)
 	FIELD(a->v, retry_unread)
 	FIELD(a->v, proxy)
 	FIELD(a->v, to_https)
+	FIELD(a->v, acme)
 	FIELD(a->v, hsts_s)
 	FIELD(a->v, drain_ms)
 	FIELD(a->v, slow_start_ms)
@@ -278,6 +279,10 @@ static void read_line(char *line)
 			fprintf(stderr, "%s\n", e.msg);
 			exit(2);
 		}
+		return;
+	}
+	if (!strcmp(word[0], "thumbprint")) {
+		in.acme = keep(word[1]);
 		return;
 	}
 	if (!strcmp(word[0], "trust")) {

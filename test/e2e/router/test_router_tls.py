@@ -256,6 +256,29 @@ def test_plain_requests_are_redirected_but_for_the_challenge(tls):
     assert r.n("a")["redirected"] == 4
 
 
+def test_a_challenge_is_answered_before_anything_that_keeps_others_away(tls):
+    """Redirects, maintenance, passwords, rates and a target that is held: the certificate comes first."""
+    r, t = tls(app="hosts=a.test,b.test paths=/api to_https=1 acme=1 hold=1"
+                   "\npolicy maintenance=1 auth=1 realm=x rate=1 rate_requests=1 rate_ms=60000 rate_burst=1",
+               more="thumbprint THUMB_-9\n")
+    for _ in range(3):
+        status, fields, body = r.get("/.well-known/acme-challenge/to-ken_1?x=y", "b.test:80")
+        assert (status, body, fields["content-type"]) == (200, b"to-ken_1.THUMB_-9", ["application/octet-stream"])
+    c = dial(r)
+    for _ in range(2):  # over https too, and the connection stays
+        assert c.send(get("/.well-known/acme-challenge/x", "a.test")).answer()[2] == b"x.THUMB_-9"
+    head = c.send("HEAD /.well-known/acme-challenge/x HTTP/1.1\r\nHost: a.test\r\n\r\n").answer(to_head=True)
+    assert head[0] == 200 and head[1]["content-length"] == ["10"]
+    for path in ("", "x/", "x.y", "..%2fx", "x" * 129, "x\xe4"):
+        c = r.connect()
+        assert c.send(("GET /.well-known/acme-challenge/%s HTTP/1.1\r\nHost: a.test\r\n\r\n" % path).encode("latin-1")
+                      ).answer()[0] in (400, 404), path
+    asked = post("x" * 10, "/.well-known/acme-challenge/x").replace("Host: any", "Host: a.test")
+    assert r.connect().send(asked).answer()[0] == 404
+    assert r.get("/.well-known/acme-challenge/x", "c.test")[0] == 404 and r.get("/api", "a.test")[0] == 308
+    assert t.seen == []
+
+
 def test_an_apps_own_hsts_stays(tls):
     r, _ = tls(lambda c, line, f: ok(extra="Strict-Transport-Security: max-age=1\r\n"), app="hsts_s=3600")
     assert dial(r).send(get()).answer()[1]["strict-transport-security"] == ["max-age=1"]
