@@ -84,7 +84,7 @@ static void check_run(struct checker *c, const struct conf_app *app, const struc
 static void check_tcp(struct checker *c, struct conf_app *app, const struct tree_node *key)
 {
 	static const char *const of_http[] = {"hosts",	   "path",    "body",	 "retry_unread", "auth",
-					      "redirects", "headers", "errors", "sticky"};
+					      "redirects", "headers", "errors", "sticky", "tls"};
 	const struct tree_node *health = tree_key(key->value, "health"), *found;
 
 	for (size_t i = 0; i < ARRAY_LEN(of_http); i++)
@@ -291,12 +291,14 @@ static void check_https(struct checker *c, const struct tree_node *root, const s
 {
 	const struct tree_node *listen = tree_key(root, "listen"), *certs = tree_key(root, "certificates");
 	const struct tree_node *key = apps->value->first;
-	bool https = conf_https_port(c->conf) != 0;
+	bool https = conf_https_port(c->conf) != 0, by_itself = false;
 
-	if (https && !certs)
+	for (uint32_t i = 0; i < c->conf->app_count; i++)
+		by_itself |= c->conf->apps[i].tls == CONF_TLS_AUTO;
+	if (https && !certs && !by_itself)
 		problem_error(c->problems, listen->line, listen->column,
 			      "listen: https needs a certificate; add 'certificates: [{cert: FILE, key: "
-			      "FILE}]'");
+			      "FILE}]', or 'tls: auto' to an app");
 	if (certs && !https)
 		problem_warn(c->problems, certs->line, certs->column,
 			     "certificates have no effect: no address in 'listen' has https");
@@ -372,6 +374,7 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 	}
 	check_addresses(&c, apps);
 	check_totals(&c, root, apps);
+	check_auto(root, conf, problems);
 	check_https(&c, root, apps);
 	map_free(&c.routes);
 	map_free(&c.data);

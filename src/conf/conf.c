@@ -71,6 +71,11 @@ void conf_free(struct conf *c)
 		free(c->certificates[i].key);
 	}
 	free(c->certificates);
+	for (uint32_t i = 0; i < c->auto_count; i++)
+		list_free_texts(&c->autos[i].names);
+	free(c->autos);
+	free(c->acme_server);
+	free(c->acme_mail);
 	map_free(&c->index);
 	free(c);
 }

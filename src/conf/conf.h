@@ -20,6 +20,8 @@
 #define CONF_PAGES_MAX (64u << 20) /* of all */
 #define CONF_REDIRECTS_MAX 200
 #define CONF_USERS_MAX 200
+#define CONF_CERTIFICATES_MAX 1000 /* from files and by themselves; core/certs.h: CERTS_PAIRS_MAX */
+#define CONF_AUTO_NAMES_MAX 100 /* of one certificate: what Let's Encrypt puts into one */
 
 struct conf_text_list {
 	char **items;
@@ -35,10 +37,17 @@ struct conf_listen {
 
 enum conf_mixed { CONF_MIXED_OK, CONF_MIXED_NEVER };
 enum conf_https { CONF_HTTPS_OPTIONAL, CONF_HTTPS_REDIRECT };
+enum conf_tls { CONF_TLS_FILES, CONF_TLS_AUTO };
 
 struct conf_certificate {
 	char *cert, *key; /* PEM files; not absolute: from the folder of the configuration */
 	uint32_t line, column; /* of its row in the file */
+};
+
+/* A certificate that is got by itself: for those hosts of an app that no app before it has one for. */
+struct conf_auto {
+	const struct conf_app *app;
+	struct conf_text_list names;
 };
 
 /* A page of an app's own, read by conf_load(). */
@@ -97,6 +106,7 @@ struct conf_app {
 	bool retry_unread;
 	int proxy; /* enum proxy_version */
 	enum conf_https https;
+	enum conf_tls tls; /* where its certificate comes from */
 	uint32_t hsts_s; /* Strict-Transport-Security; 0: none */
 	uint32_t retry_share, retry_least;
 	uint32_t slow_start_ms;
@@ -131,6 +141,11 @@ struct conf {
 	struct conf_listen *listen_more; /* of each of them */
 	struct conf_certificate *certificates; /* in order of the file */
 	uint32_t certificate_count;
+	struct conf_auto *autos; /* one for each app with tls: auto that has names of its own */
+	uint32_t auto_count;
+	bool acme_agree;
+	char *acme_server; /* "letsencrypt", "staging" or a URL: conf_acme_url() */
+	char *acme_mail;   /* or NULL */
 	char *admin;		      /* address of the pages, or NULL */
 	char *admin_group;	      /* may use the control socket, or NULL */
 	struct conf_text_list trusted_proxies; /* networks */
@@ -181,6 +196,8 @@ void conf_problems_print(const struct conf_problems *p, const char *path, struct
 const struct conf_app *conf_app(const struct conf *c, const char *name); /* NULL: not there */
 /* The port of the first address with https; 0: there is none. */
 uint32_t conf_https_port(const struct conf *c);
+/* The directory of the ACME server (RFC 8555, 7.1.1). */
+const char *conf_acme_url(const struct conf *c);
 /* Either may be NULL: not there. */
 bool conf_app_differs(const struct conf_app *x, const struct conf_app *y);
 

@@ -26,5 +26,8 @@ void read_conf(const struct tree_node *root, struct conf *conf, struct conf_prob
 /* The second step; fills in hosts where they may be left out, and the index of apps. */
 void check_conf(const struct tree_node *root, struct conf *conf, struct conf_problems *problems);
 
+/* auto.c: apps with tls: auto, and what they need; fills in autos. hosts are final. */
+void check_auto(const struct tree_node *root, struct conf *conf, struct conf_problems *problems);
+
 void list_add_text(struct conf_text_list *l, const char *text, size_t len);
 void list_free_texts(struct conf_text_list *l);

@@ -18,6 +18,7 @@ static const char *const trace_words[] = {"off", "pass", "make", NULL}; /* enum 
 /* From CONF_ON on they mean yes. */
 static const char *const switch_words[] = {"false", "no", "off", "true", "yes", "on", NULL};
 static const char *const https_words[] = {"optional", "redirect", NULL};
+static const char *const tls_words[] = {"files", "auto", NULL}; /* enum conf_tls */
 
 #define TOP(field) SCHEMA_TOP, .offset = offsetof(struct conf, field)
 #define APP(field) SCHEMA_APP, .offset = offsetof(struct conf_app, field)
@@ -41,7 +42,7 @@ const struct schema_row schema_rows[] = {
 		   "taken as they are."),
 	ROW(TOP(certificates), "certificates", CERTS, 1, 1000, NULL,
 	    .example = "[{cert: example.org.pem, key: example.org.key}]",
-	    .doc = "For the addresses with https: a list, each with cert and key. A client gets the one that has "
+	    .doc = "For the addresses with https, where not every app has tls: auto: a list, each with cert and key. A client gets the one that has "
 		   "the name it asks for (exact, then *.name for one label), else the first. Files that change are "
 		   "taken up by themselves when they are right; until then the ones before stay in force."),
 	ROW(CERT(cert), "cert", TEXT, 1, 4095, NULL, .check = text_file, .example = "example.org.pem",
@@ -49,6 +50,17 @@ const struct schema_row schema_rows[] = {
 		   "with / counts from the folder of the configuration."),
 	ROW(CERT(key), "key", TEXT, 1, 4095, NULL, .check = text_file, .example = "example.org.key",
 	    .doc = "PEM file with its private key, without a pass phrase."),
+	ROW(SCHEMA_TOP, "acme", SECTION, 0, 0, NULL,
+	    .doc = "Who issues the certificates of apps with tls: auto (RFC 8555). The program uacme asks for them; a private "
+		   "authority must be among those that this machine trusts (update-ca-certificates)."),
+	ROW(TOP(acme_agree), "acme.agree", BOOL, 0, 1, "false", .example = "true",
+	    .doc = "You agree to the server's terms of service. Nothing is asked of it before."),
+	ROW(TOP(acme_server), "acme.server", TEXT, 1, 1000, "letsencrypt", .check = text_acme_server,
+	    .example = "staging",
+	    .doc = "letsencrypt; staging, Let's Encrypt's for trying out, whose certificates nobody trusts; or the URL of "
+		   "another server's directory. With another server the certificates that are there stay until their time."),
+	ROW(TOP(acme_mail), "acme.mail", TEXT, 3, 254, NULL, .check = text_mail, .example = "ops@example.org",
+	    .doc = "Where the server may write to, told to it when the account is made."),
 	ROW(SCHEMA_TOP, "admin", SECTION, 0, 0, NULL,
 	    .doc = "Where people look, and who may command."),
 	ROW(TOP(admin), "admin.http", TEXT, 1, 80, "127.0.0.1:8081", .check = text_admin,
@@ -194,6 +206,12 @@ const struct schema_row schema_rows[] = {
 	ROW(APP(https), "https", WORD, 0, 0, "optional", .words = https_words,
 	    .doc = "redirect: a request over plain HTTP is answered with 308 to the same over https, but for "
 		   "/.well-known/acme-challenge/."),
+	ROW(APP(tls), "tls", WORD, 0, 0, "files", .words = tls_words,
+	    .doc = "auto: Upstate gets a certificate for the hosts of this app by itself and renews it when two thirds of its "
+		   "life are over; see acme. The authority must reach this machine at port 80 under each of the names, which "
+		   "must be exact ones. While none is there yet, clients get the certificate they would get for a name "
+		   "that has none: one with a wildcard, or the first (one that nobody trusts, if there is no other). "
+		   "files: what certificates say."),
 	ROW(APP(hsts_s), "hsts", SECONDS, 0, 730 * DAY, "0", .example = "365d",
 	    .doc = "Answers over https tell browsers to use nothing else for this long "
 		   "(Strict-Transport-Security); 0: they do not. There is no way back for browsers that have "

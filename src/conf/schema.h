@@ -90,6 +90,9 @@ extern const char *const schema_signals[]; /* ends with NULL */
 schema_check text_host, text_route_path, text_health_path, text_listen, text_admin, text_target,
 	text_network, text_name, text_data, text_command, text_group, text_file;
 
+/* conf/auto.c */
+schema_check text_acme_server, text_mail;
+
 /* Those of policies, in conf/text_policy.c. */
 schema_check text_request_field, text_answer_field, text_field_value, text_redirect_from,
 	text_redirect_to, text_key_by, text_user, text_realm, text_sticky, text_balance;

@@ -221,9 +221,12 @@ static void explain_app(struct explain *x)
 	if (table_to_https(x->app, x->https || (x->trusted && http1_is(http1_get(h, HTTP1_X_FORWARDED_PROTO), "https")),
 			   path.p, path.len))
 		explain_decide(x, "refuse", 308, "the app is reached over https: the client is led there");
-	if (table_challenge(x->app, path.p, path.len, &token, &token_len))
-		explain_decide(x, "refuse", token_len && (h->is_get || h->is_head) ? 200 : 404,
+	if (table_challenge(x->app, path.p, path.len, &token, &token_len)) {
+		bool ours = token_len && (h->is_get || h->is_head);
+
+		explain_decide(x, ours ? "answer" : "refuse", ours ? 200 : 404,
 			       "Upstate answers it itself: it is how the app's certificate is got (tls: auto)");
+	}
 	explain_cases(x);
 	explain_headers(x);
 }

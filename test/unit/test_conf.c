@@ -205,6 +205,86 @@ static void everything_can_be_said(void **state UNUSED)
 	conf_free(c);
 }
 
+#define AUTO "listen: [{http: '0.0.0.0:80'}, {https: '0.0.0.0:443'}]\nacme: {agree: true}\n"
+
+static void certificates_by_themselves_are_for_the_hosts_of_their_app(void **state UNUSED)
+{
+	struct conf *c = parse(AUTO "apps:\n"
+			       "  a: {tls: auto, hosts: [A.test, b.test], run: \"x $PORT\"}\n"
+			       "  b: {tls: auto, hosts: [b.test, c.test], path: /b, run: \"x $PORT\"}\n"
+			       "  c: {tls: auto, hosts: [a.test], path: /c, run: \"x $PORT\"}\n"
+			       "  d: {tls: files, hosts: [\"*\"], run: \"x $PORT\"}\n");
+
+	assert_non_null(c);
+	assert_string_equal(buf_str(&said), "");
+	assert_int_equal(c->auto_count, 2); /* a name that two share is asked for once */
+	assert_string_equal(c->autos[0].app->name, "a");
+	assert_int_equal(c->autos[0].names.len, 2);
+	assert_string_equal(c->autos[0].names.items[0], "a.test");
+	assert_string_equal(c->autos[1].app->name, "b");
+	assert_int_equal(c->autos[1].names.len, 1);
+	assert_string_equal(c->autos[1].names.items[0], "c.test");
+	assert_string_equal(conf_acme_url(c), "https://acme-v02.api.letsencrypt.org/directory");
+	conf_free(c);
+	c = parse("acme: {server: staging, mail: a.b@x.test}\n" APP);
+	assert_string_equal(conf_acme_url(c), "https://acme-staging-v02.api.letsencrypt.org/directory");
+	assert_string_equal(c->acme_mail, "a.b@x.test");
+	conf_free(c);
+	c = parse("acme: {server: \"https://ca.internal:9000/acme/acme/directory\"}\n" APP);
+	assert_string_equal(conf_acme_url(c), "https://ca.internal:9000/acme/acme/directory");
+	conf_free(c);
+}
+
+static void what_no_authority_could_issue_is_refused(void **state UNUSED)
+{
+	refused(AUTO "apps: {a: {tls: auto, hosts: [\"*.a.test\", localhost, 192.0.2.1, a_b.test, a.test], run: \"x $PORT\"}}\n",
+		"f:3:31: error: app 'a': tls: auto: '*.a.test': a wildcard cannot be proven over HTTP (it would take DNS); "
+		"name each host, or use 'certificates'\n"
+		"f:3:43: error: app 'a': tls: auto: 'localhost': a name without a dot is known to nobody outside\n"
+		"f:3:54: error: app 'a': tls: auto: '192.0.2.1': an address is no name; give the host a name, or use "
+		"'certificates'\n"
+		"f:3:65: error: app 'a': tls: auto: 'a_b.test': no authority takes a name with '_'\n");
+	refused(AUTO "apps: {a: {tls: auto, run: \"x $PORT\"}}\n",
+		"f:3:12: error: app 'a': tls: auto: '*': a wildcard cannot be proven over HTTP (it would take DNS); "
+		"name each host, or use 'certificates'\n");
+	refused("listen: [{http: '0.0.0.0:80'}, {https: '0.0.0.0:443'}]\n"
+		"apps: {a: {hosts: a.test, tls: auto, run: \"x $PORT\"}}\n",
+		"f:2:27: error: app 'a': tls: auto: say that you agree to the terms of service of "
+		"https://acme-v02.api.letsencrypt.org/directory: 'acme: { agree: true }' at the top\n");
+	refused("listen: [{http: '0.0.0.0:80'}]\nacme: {agree: true}\napps: {a: {hosts: a.test, tls: auto, run: \"x $PORT\"}}\n",
+		"f:3:27: error: app 'a': tls: auto: no address in 'listen' has https\n");
+	refused("listen: [{https: '0.0.0.0:443'}]\nacme: {agree: true}\napps: {a: {hosts: a.test, tls: auto, run: \"x $PORT\"}}\n",
+		"f:1:1: error: listen: for tls: auto (app 'a') the authority asks over plain HTTP: add '- http: 0.0.0.0:80'\n");
+	warned("listen: [{http: '0.0.0.0:8080'}, {https: '0.0.0.0:443'}]\nacme: {agree: true}\n"
+	       "apps: {a: {hosts: a.test, tls: auto, run: \"x $PORT\"}}\n",
+	       "f:1:1: warning: for tls: auto (app 'a') the authority asks at port 80, which is not in 'listen': it must lead "
+	       "here some other way\n");
+	refused("acme: {server: \"http://ca.test/dir\", mail: \"-x\"}\n" APP,
+		"f:1:16: error: acme.server: 'http://ca.test/dir': expected letsencrypt, staging, or the URL of an ACME "
+		"directory (https://...)\n"
+		"f:1:44: error: acme.mail: '-x': expected an address such as ops@example.org\n");
+}
+
+static void one_certificate_has_so_many_names(void **state UNUSED)
+{
+	struct buf b = {0};
+	struct conf *c;
+
+	for (int n = 100; n <= 101; n++) {
+		buf_free(&b);
+		buf_adds(&b, AUTO "apps: {a: {tls: auto, run: \"x $PORT\", hosts: [a.test");
+		for (int i = 1; i < n; i++)
+			buf_addf(&b, ", a%d.test", i);
+		buf_adds(&b, "]}}\n");
+		c = parse(buf_str(&b));
+		assert_int_equal(c != NULL, n == 100);
+		conf_free(c);
+	}
+	assert_string_equal(buf_str(&said), "f:3:12: error: app 'a': tls: auto: 101 hosts; one certificate has 100 at most. "
+					    "Make several apps of it\n");
+	buf_free(&b);
+}
+
 #define CERTS "certificates: [{cert: a.pem, key: /b.key}]\n"
 
 static void addresses_with_https_have_certificates(void **state UNUSED)
@@ -226,7 +306,8 @@ static void addresses_with_https_have_certificates(void **state UNUSED)
 	assert_int_equal(c->apps[0].hsts_s, 365 * 86400);
 	conf_free(c);
 	refused("listen: [{https: '0.0.0.0:1'}]\n" APP,
-		"f:1:1: error: listen: https needs a certificate; add 'certificates: [{cert: FILE, key: FILE}]'\n");
+		"f:1:1: error: listen: https needs a certificate; add 'certificates: [{cert: FILE, key: FILE}]', "
+		"or 'tls: auto' to an app\n");
 	warned(CERTS APP, "f:1:1: warning: certificates have no effect: no address in 'listen' has https\n");
 	refused("listen: [{https: '0.0.0.0:1', http: '0.0.0.0:2'}]\n" CERTS APP,
 		"f:1:11: error: listen: 'http' and 'https' are two addresses: each begins with a '-' of its own\n");
@@ -812,6 +893,9 @@ int main(void)
 	    cmocka_unit_test(an_app_has_the_defaults_of_a_careful_operator),
 	    cmocka_unit_test(everything_can_be_said),
 	    cmocka_unit_test(addresses_with_https_have_certificates),
+	    cmocka_unit_test(certificates_by_themselves_are_for_the_hosts_of_their_app),
+	    cmocka_unit_test(what_no_authority_could_issue_is_refused),
+	    cmocka_unit_test(one_certificate_has_so_many_names),
 	    cmocka_unit_test(listeners_say_from_whom_a_proxy_header_comes),
 	    cmocka_unit_test(an_app_may_have_an_address_of_its_own),
 	    cmocka_unit_test(everything_can_be_said_of_an_app),
