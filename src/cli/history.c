@@ -77,6 +77,9 @@ static void add_what(const json_t *record, struct buf *out)
 		buf_adds(out, field_text(data, "target"));
 	else if (is_kind(record, "upgrade"))
 		add_upgrade(data, out);
+	else if (is_kind(record, "certificate"))
+		buf_addf(out, "%s: valid until %s", json_string_value(json_array_get(json_object_get(data, "names"), 0)) ?: "",
+			 field_text(data, "until"));
 	else if (*field_text(data, "part"))
 		buf_addf(out, "%s: %s%s%s%s", field_text(data, "part"), field_text(data, "outcome"),
 			 *field_text(data, "reason") ? " (" : "", field_text(data, "reason"),

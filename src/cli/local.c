@@ -24,6 +24,20 @@ static json_t *problems_json(const struct conf_problems *p)
 	return list;
 }
 
+static bool is_installed(const char *program)
+{
+	const char *dirs = getenv("PATH") ?: "/usr/bin:/bin";
+	CLEANUP_FREE char *list = util_strdup(dirs);
+	char path[4200], *save;
+
+	for (char *dir = strtok_r(list, ":", &save); dir; dir = strtok_r(NULL, ":", &save)) {
+		snprintf(path, sizeof(path), "%.4000s/%s", dir, program);
+		if (access(path, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int look_at_certificates(struct cli *c, struct conf **conf, struct conf_problems *problems,
 				struct err *e)
 {
@@ -31,6 +45,8 @@ static int look_at_certificates(struct cli *c, struct conf **conf, struct conf_p
 	CLEANUP_FREE struct pair *pairs = util_alloc((count + 1) * sizeof(*pairs));
 
 	pair_load_all(*conf, clock_wall_ms(), NULL, NULL, pairs, problems);
+	if ((*conf)->auto_count && !is_installed("uacme"))
+		problem_warn(problems, 0, 0, "tls: auto: uacme is not installed; it is what asks for certificates");
 	problems_sort(problems);
 	for (uint32_t i = 0; i < count; i++)
 		pair_fini(&pairs[i]);

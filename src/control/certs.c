@@ -7,6 +7,9 @@
  *	a file changed ─> only that one is read ───> block, the others as in the one before ──^
  *	every 12 h ─────> a new key of session tickets, all else as before ───────────────────^
  *
+ * Those that are got by themselves (acme.c) come last; their files are ours, and may not be there yet. While no
+ * certificate is there at all, one that nobody trusts stands in: handshakes work, and a browser says why not.
+ *
  * Files that cannot be used never take the place of those that can: the pair before stays, and its
  * status says why. So does a controller that takes another's place: the keeper hands it the block.
  */
@@ -19,6 +22,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "conf/problems.h"
+#include "control/acme_priv.h"
 #include "control/certs_priv.h"
 
 #define LOOK_MS 60000	/* for what inotify cannot see: other file systems, links to links */
@@ -68,6 +72,16 @@ static void row_init(struct control_cert *row, const struct conf *conf, const st
 		row->path[i] = util_strdup(path[i]);
 }
 
+static void row_init_auto(struct control *c, struct control_cert *row, const struct conf_auto *a)
+{
+	char path[600];
+
+	snprintf(path, sizeof(path), "%s/acme/%s.pem", c->dir, a->app->name);
+	*row = (struct control_cert){.id = pair_id(path, path), .automatic = control_auto_new(c, a), .watch = {-1, -1}};
+	for (int i = 0; i < 2; i++)
+		row->path[i] = util_strdup(path);
+}
+
 static void row_take(struct control_cert *row, const struct pair *p, const char *problem)
 {
 	row->from_ms = p->from_ms;
@@ -85,6 +99,7 @@ static void set_fini(struct control_cert_set *set)
 		free(set->rows[i].path[0]);
 		free(set->rows[i].path[1]);
 		json_decref(set->rows[i].names);
+		control_auto_free(set->rows[i].automatic);
 	}
 	free(set->rows);
 	if (set->fd >= 0)
@@ -152,9 +167,25 @@ static void resume_pairs(struct control *c, const struct candidate *x, struct pa
 	}
 }
 
+/* Not there is no mistake: it will be. */
+static void load_auto(const struct candidate *x, struct control_cert *row, struct pair *ret)
+{
+	struct err e;
+
+	if (pair_load(row->path[0], row->path[1], ret, &e) == 0) {
+		row_take(row, ret, "");
+		return;
+	}
+	pair_fini(ret);
+	if (pair_before(x->before, row->id, ret))
+		row_take(row, ret, e.msg);
+	else if (row->seen[0].ino)
+		util_text(row->problem, sizeof(row->problem), e.msg);
+}
+
 static int load(struct control *c, struct candidate *x, struct conf_problems *problems, struct err *e)
 {
-	uint32_t count = x->conf->certificate_count;
+	uint32_t given = x->conf->certificate_count, count = given + x->conf->auto_count;
 	CLEANUP_FREE struct pair *pairs = util_alloc(count * sizeof(*pairs));
 	struct control_cert_set *next = &c->certs_next;
 	int r = 0;
@@ -162,13 +193,18 @@ static int load(struct control *c, struct candidate *x, struct conf_problems *pr
 	next->count = count;
 	next->rows = util_alloc(count * sizeof(*next->rows));
 	for (uint32_t i = 0; i < count; i++) {
-		row_init(&next->rows[i], x->conf, &x->conf->certificates[i]);
+		if (i < given)
+			row_init(&next->rows[i], x->conf, &x->conf->certificates[i]);
+		else
+			row_init_auto(c, &next->rows[i], &x->conf->autos[i - given]);
 		look_at_files(&next->rows[i]);
 	}
 	pair_load_all(x->conf, clock_wall_ms(), in_force, x, pairs, problems);
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < given; i++)
 		if (pairs[i].chain)
 			row_take(&next->rows[i], &pairs[i], "");
+	for (uint32_t i = given; i < count; i++)
+		load_auto(x, &next->rows[i], &pairs[i]);
 	if (x->first)
 		resume_pairs(c, x, pairs, problems);
 	problems_sort(problems);
@@ -188,9 +224,11 @@ int control_certs_load(struct control *c, const struct conf *conf, struct conf_p
 	int r;
 
 	control_certs_forget(c);
-	if (!conf->certificate_count)
+	if (!conf->certificate_count && !conf->auto_count)
 		return 0;
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* keys pass through this memory */
+	if (conf->auto_count)
+		control_acme_account(c);
 	r = load(c, &x, problems, e);
 	if (r < 0)
 		control_certs_forget(c);
@@ -252,6 +290,7 @@ void control_certs_swap(struct control *c)
 				inotify_rm_watch(c->watch.fd, old.rows[i].watch[f]);
 	set_fini(&old);
 	loop_timer_set(&c->loop, &c->certs_timer, c->loop.now_ms + LOOK_MS);
+	control_acme_look(c);
 }
 
 void control_certs_held(struct control *c, struct msg *m)
@@ -291,7 +330,7 @@ static bool renew(struct control_cert *row, const struct certs *before, bool cha
 		log_warn("certificate.refused", "file=%s reason=\"%s\" using=\"the one before\"", row->path[0],
 			 e.msg);
 	}
-	ensure(pair_before(before, row->id, ret));
+	ensure(pair_before(before, row->id, ret) || row->automatic);
 	return false;
 }
 
@@ -329,6 +368,11 @@ static void look(struct loop_timer *t)
 	}
 }
 
+void control_certs_look(struct control *c)
+{
+	look(&c->certs_timer);
+}
+
 void control_certs_changed(struct control *c)
 {
 	if (!c->certs.count)
@@ -346,12 +390,14 @@ void control_certs_init(struct control *c)
 
 /* --- telling --- */
 
-static const char *status_of(const struct control_cert *row, char reason[500])
+static const char *status_of(struct control *c, const struct control_cert *row, char reason[500])
 {
 	uint64_t now = clock_wall_ms();
 	char when[CLOCK_TEXT];
 
 	clock_text(row->until_ms, when);
+	if (row->automatic)
+		return control_acme_status(c, row, reason);
 	if (row->until_ms <= now) {
 		snprintf(reason, 500, "it expired %s%s%s", when, row->problem[0] ? "; " : "", row->problem);
 		return "ugly";
@@ -372,14 +418,18 @@ json_t *control_certs_json(void *arg)
 
 	for (uint32_t i = 0; i < c->certs.count; i++) {
 		const struct control_cert *row = &c->certs.rows[i];
-		const char *first = json_string_value(json_array_get(row->names, 0));
 		char when[CLOCK_TEXT], reason[500];
-		const char *status = status_of(row, reason);
+		const json_t *names = row->automatic ? row->automatic->names : row->names;
+		const char *status = status_of(c, row, reason);
 
-		json_array_append_new(list, json_pack("{s:s, s:O, s:s, s:s, s:s, s:s}", "name",
-						      first ? first : row->path[0], "names", row->names, "file",
-						      row->path[0], "expires", clock_text(row->until_ms, when),
-						      "status", status, "reason", reason));
+		const char *first = json_string_value(json_array_get(names, 0));
+		json_t *o = json_pack("{s:s, s:O, s:s, s:s, s:s, s:s}", "name", first ? first : row->path[0], "names", names,
+				      "file", row->path[0], "expires", row->until_ms ? clock_text(row->until_ms, when) : "",
+				      "status", status, "reason", reason);
+
+		if (row->automatic)
+			json_object_set_new(o, "auto", control_acme_json(row));
+		json_array_append_new(list, o);
 	}
 	return list;
 }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "control/acme_priv.h"
 #include "control/certs_priv.h"
 
 struct certs_mapped certs_map(int fd)
@@ -70,19 +71,29 @@ static void take_tickets(struct certs_in *in, const struct certs *before)
 	explicit_bzero(&fresh, sizeof(fresh));
 }
 
+static struct certs_in_pair in_pair(uint64_t id, const struct pair *p)
+{
+	return (struct certs_in_pair){.id = id, .from_ms = p->from_ms, .until_ms = p->until_ms, .chain = p->chain,
+				      .chain_len = p->chain_len, .key = p->key, .key_len = p->key_len,
+				      .names = p->names.items, .name_count = p->names.len};
+}
+
 int certs_seal(const struct control_cert *rows, const struct pair *pairs, uint32_t count,
 	       const struct certs *before, struct err *e)
 {
 	CLEANUP_FREE struct certs_in_pair *list = util_alloc((count + 1) * sizeof(*list));
-	struct certs_in in = {.pairs = list, .pair_count = count};
+	CLEANUP(pair_fini) struct pair placeholder = {0};
+	struct certs_in in = {.pairs = list};
 	int fd;
 
 	for (uint32_t i = 0; i < count; i++)
-		list[i] = (struct certs_in_pair){.id = rows[i].id, .from_ms = pairs[i].from_ms,
-						 .until_ms = pairs[i].until_ms, .chain = pairs[i].chain,
-						 .chain_len = pairs[i].chain_len, .key = pairs[i].key,
-						 .key_len = pairs[i].key_len, .names = pairs[i].names.items,
-						 .name_count = pairs[i].names.len};
+		if (pairs[i].chain)
+			list[in.pair_count++] = in_pair(rows[i].id, &pairs[i]);
+	if (!in.pair_count) {
+		if (acme_placeholder(&placeholder, e) < 0)
+			return -(int)e->code;
+		list[in.pair_count++] = in_pair(0, &placeholder);
+	}
 	take_tickets(&in, before);
 	fd = seal(&in, e);
 	explicit_bzero(&in, sizeof(in));

@@ -6,6 +6,7 @@
 
 #include "conf/pair.h"
 #include "core/certs.h"
+#include "core/renew.h"
 #include "ship/ship.h"
 #include "tell/tell.h"
 
@@ -21,15 +22,43 @@ struct control_listener {
 	char reason[MSG_REASON];
 };
 
+#define ACME_THUMBPRINT 45 /* base64url of SHA-256, with its NUL */
+
+/* What is wanted for an app with tls: auto, and how getting it stands. */
+struct control_auto {
+	char app[SHIP_NAME];
+	json_t *names;
+	struct renew renew;
+	bool asked; /* somebody changed something: a pause is over */
+	char reason[300]; /* of the last failure */
+};
+
+/* The try that goes on, of one certificate at a time. */
+struct control_acme {
+	struct loop_timer timer, limit; /* the next look; the end of its time */
+	struct loop_child child;	/* uacme */
+	struct loop_io out;
+	char app[SHIP_NAME]; /* "": none goes on */
+	json_t *names;
+	struct evp_pkey_st *key; /* of the certificate to come */
+	int folder;
+	bool issuing; /* the account is there */
+	bool late;
+	char said[4096];
+	uint32_t said_len;
+	char first_reason[300]; /* why there may be no account */
+};
+
 /* A certificate of the configuration: what is in force of it, and what its files were when last read. */
 struct control_cert {
 	uint64_t id;
+	struct control_auto *automatic; /* NULL: from files that others write */
 	char *path[2]; /* certificate, key */
 	struct control_file {
 		uint64_t dev, ino, size, mtime_ns, ctime_ns; /* all 0: it is not there */
 	} seen[2];
 	int watch[2];
-	uint64_t from_ms, until_ms;
+	uint64_t from_ms, until_ms; /* 0: there is none yet */
 	json_t *names;
 	bool changed; /* in this look */
 	char problem[400]; /* why the files as they are now are not in force; "" when they are */
@@ -60,6 +89,7 @@ struct control {
 	struct loop_io watch; /* inotify on the folders of the configuration and the certificates */
 	struct control_cert_set certs, certs_next; /* in force; of the reload that is going on */
 	struct loop_timer certs_timer;
+	struct control_acme acme;
 	struct loop_timer watch_settle;
 	struct control_reload {
 		struct conf *conf; /* the candidate; NULL: no reload is going on */
@@ -96,4 +126,16 @@ void control_certs_forget(struct control *c); /* the candidate came to nothing *
 void control_certs_swap(struct control *c);   /* it is in force */
 void control_certs_watch(struct control *c);  /* the folders of those in force */
 void control_certs_changed(struct control *c); /* something did, in one of the folders */
+void control_certs_look(struct control *c);    /* now */
 json_t *control_certs_json(void *arg); /* arg: struct control. [{name, names, file, ...}] */
+
+/* acme.c: those that are got by themselves. */
+
+void control_acme_init(struct control *c);
+/* Has the key of our account, whose thumbprint goes into the routing table. Without one, tries fail and say so. */
+void control_acme_account(struct control *c);
+void control_acme_look(struct control *c); /* something may be due */
+struct control_auto *control_auto_new(struct control *c, const struct conf_auto *conf);
+void control_auto_free(struct control_auto *a);
+const char *control_acme_status(struct control *c, const struct control_cert *row, char reason[500]);
+json_t *control_acme_json(const struct control_cert *row); /* {app, failures, next} */

@@ -186,6 +186,7 @@ int controller_main(int argc, char **argv)
 	c->watch.fd = -1;
 	c->watch_settle.on_time = control_settled;
 	control_certs_init(c);
+	control_acme_init(c);
 	fcntl(MSG_CHANNEL_FD, F_SETFD, FD_CLOEXEC);
 	if (loop_init(&c->loop) < 0 || msg_channel_open(&c->keeper, &c->loop, MSG_CHANNEL_FD) < 0) {
 		fprintf(stderr, "upstate: _controller: no keeper on descriptor %d: %s\n", MSG_CHANNEL_FD,

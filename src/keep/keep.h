@@ -16,6 +16,8 @@ struct keep_options {
 /* Who the router runs as when the keeper is root: a number that no account of Debian has. The
  * keeper starts it so; it never has a privilege to drop. */
 #define KEEP_ROUTER_ID 64999
+/* The same for uacme, which gets certificates (control/acme_run.c). */
+#define KEEP_ACME_ID 64998
 
 /* `upstate _keeper KEPT OLD [WHY]`: goes on as the keeper that this process was, see upgrade.c. */
 int keep_resume_main(int argc, char **argv);

@@ -197,6 +197,7 @@ static void app_values(const struct ship_app *a, struct table_app *v)
 		.retry_unread = c->retry_unread,
 		.proxy = (uint32_t)c->proxy,
 		.to_https = c->https == CONF_HTTPS_REDIRECT,
+		.acme = c->tls == CONF_TLS_AUTO && a->ship->acme[0],
 		.hsts_s = c->hsts_s,
 		.drain_ms = c->drain_ms,
 		.slow_start_ms = c->slow_start_ms,
@@ -297,6 +298,7 @@ static int build(struct ship *s, struct buf *ret, struct err *e)
 	}
 	in.apps = in_apps;
 	in.trusted = nets;
+	in.acme = s->acme;
 	in.listeners = in_listeners;
 	in.key[0] = s->key[0];
 	in.key[1] = s->key[1];

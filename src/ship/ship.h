@@ -174,6 +174,7 @@ struct ship {
 	struct ship_ops ops;
 	char dir[512]; /* the state directory */
 	bool root;
+	char acme[48]; /* thumbprint of the account's key; "": nothing is got by itself */
 	uint32_t router_uid, router_gid;
 	const struct conf *conf;
 	struct list apps; /* in order of their first appearance */

@@ -64,6 +64,7 @@ class Upstate:
         self.log.touch()
         self.env = dict(os.environ, **(env or {}))
         self.process = None
+        self.wrap = []  # a command that runs it
         self.configure(config)
         if start:
             self.start()
@@ -76,7 +77,7 @@ class Upstate:
     def start(self, ready=True):
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
-                [BINARY, "serve", "-c", str(self.config), "--state", str(self.state)],
+                [*self.wrap, BINARY, "serve", "-c", str(self.config), "--state", str(self.state)],
                 stdout=log, stderr=log, env=self.env)
         if ready:
             wait_for(self.is_ready, f"serving; its log: {self.log.read_text()[-2000:]}")
