@@ -3,6 +3,7 @@
  * Between the files about certificates by themselves:
  *
  *	acme.c		when, for whom, and what becomes of it
+ *	acme_auto.c	one of them: its tries, when it is due, its status
  *	acme_key.c	keys, the request for a certificate, the file with both
  *	acme_run.c	uacme, with no right that it does not need
  */
@@ -12,12 +13,18 @@
 
 #include "control/control_priv.h"
 
-#define ACME_RUN_MS (5 * 60000) /* of one try; then it is ended */
-
 static inline void acme_key_freep(EVP_PKEY **key)
 {
 	EVP_PKEY_free(*key); /* wipes it */
 }
+
+/* acme_auto.c */
+
+/* When the next try is due, as core/renew.h says. */
+uint64_t acme_due(const struct control_cert *row, uint64_t now_ms);
+/* Writes down what is known of its tries. That this is not possible stops nothing: then it is known as long as this
+ * process lives. */
+void acme_remember(struct control *c, const struct control_auto *a);
 
 /* acme_key.c. What holds a key in it is to be wiped by its owner: acme_wipe(). */
 

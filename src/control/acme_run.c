@@ -115,7 +115,8 @@ static void allow(int rules, const char *path, uint64_t rights)
 /* Where programs, what they are linked with, names and trusted authorities lie. */
 static bool drop_files(void)
 {
-	static const char *const reads[] = {"/usr", "/bin", "/lib", "/lib32", "/lib64", "/sbin", "/etc", "/run", "/dev",
+	static const char *const reads[] = {"/usr", "/bin", "/lib", "/lib32", "/lib64", "/sbin", "/etc", "/dev",
+					    "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/nscd",
 					    "/var/lib/ca-certificates", "/opt", "/nix"};
 	struct landlock_ruleset_attr attr = {.handled_access_fs = ALL};
 	CLEANUP_FD int rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);

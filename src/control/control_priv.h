@@ -129,7 +129,7 @@ void control_certs_changed(struct control *c); /* something did, in one of the f
 void control_certs_look(struct control *c);    /* now */
 json_t *control_certs_json(void *arg); /* arg: struct control. [{name, names, file, ...}] */
 
-/* acme.c: those that are got by themselves. */
+/* acme.c, acme_auto.c: those that are got by themselves. */
 
 void control_acme_init(struct control *c);
 /* Has the key of our account, whose thumbprint goes into the routing table. Without one, tries fail and say so. */

@@ -11,6 +11,7 @@
 
 #define RENEW_FAILURES 5 /* in an hour; further tries wait */
 #define RENEW_WINDOW_MS (3600 * 1000ull)
+#define RENEW_RUN_MS (5 * 60000u) /* of one try; then it has failed */
 
 /* What is remembered of an app's tries; all zero: there was none. Saved by its owner. */
 struct renew {

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "core/bucket.h"
 #include "core/certs.h"
+#include "core/renew.h"
 #include "core/tally.h"
 #include "wire/proxy.h"
 #include "wire/ring.h"
@@ -420,6 +421,8 @@ json_t *tell_limits_json(struct call *c)
 	      shm_get(&s->shm->controller.scrapes_refused));
 	limit(list, "certificates", "certificates with their keys", CERTS_PAIRS_MAX,
 	      json_array_size(certificates), 0);
+	limit(list, "certificates.failures", "failed tries an hour to get one by itself, each app", RENEW_FAILURES, 0, 0);
+	limit(list, "certificates.try", "ms that getting one by itself may take", RENEW_RUN_MS, 0, 0);
 	limit(list, "tls.handshake", "ms that a TLS handshake may take (limits.header_time)", s->conf->header_ms, 0,
 	      late);
 	limit(list, "apps", "apps", CONF_APPS_MAX, s->by_name.len, 0);
