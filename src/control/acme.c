@@ -58,7 +58,7 @@ static void failed(struct control *c, struct control_cert *row, const char *reas
 	if (row) {
 		row->automatic->renew.failed_ms[0] = clock_wall_ms();
 		util_text(row->automatic->reason, sizeof(row->automatic->reason), reason);
-		acme_remember(c, row->automatic);
+		acme_remember(c, row->automatic, row->automatic->reason);
 	}
 	forget_try(&c->acme);
 	tell_status_changed(c->tell);
@@ -97,7 +97,7 @@ static void issued(struct control *c, struct control_cert *row)
 	}
 	renew_done(&row->automatic->renew);
 	row->automatic->reason[0] = '\0';
-	acme_remember(c, row->automatic);
+	acme_remember(c, row->automatic, row->automatic->reason);
 	record(c, row);
 	forget_try(&c->acme);
 	tell_status_changed(c->tell);
@@ -253,9 +253,8 @@ static void begin(struct control *c, struct control_cert *row)
 	x->names = json_incref(a->names);
 	x->issuing = x->late = false;
 	renew_failed(&a->renew, clock_wall_ms());
-	util_text(a->reason, sizeof(a->reason), "the last try was interrupted");
 	a->asked = false;
-	acme_remember(c, a);
+	acme_remember(c, a, "the last try was interrupted");
 	log_info("acme.begin", "app=%s names=%zu server=%s", a->app, json_array_size(a->names), conf_acme_url(c->conf));
 	if (!prepare(c, &e) || !run(c, &e))
 		failed(c, row, e.msg);

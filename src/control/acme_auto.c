@@ -16,7 +16,7 @@ static void remember_key(const struct control_auto *a, char ret[SHIP_NAME + 8])
 	snprintf(ret, SHIP_NAME + 8, "acme/%s", a->app);
 }
 
-void acme_remember(struct control *c, const struct control_auto *a)
+void acme_remember(struct control *c, const struct control_auto *a, const char *reason)
 {
 	CLEANUP(json_decrefp) json_t *failed = json_array();
 	CLEANUP(json_decrefp) json_t *value = NULL;
@@ -29,7 +29,7 @@ void acme_remember(struct control *c, const struct control_auto *a)
 		json_array_append_new(failed, json_integer((json_int_t)a->renew.failed_ms[i]));
 	}
 	value = json_pack("{s:I, s:O, s:s}", "failures", (json_int_t)a->renew.failures, "failed", failed, "reason",
-			  a->reason);
+			  reason);
 	remember_key(a, key);
 	if (state_put(c->state, key, any || a->renew.failures ? value : NULL, &e) < 0)
 		log_warn("acme", "app=%s reason=\"%s\"", a->app, e.msg);
@@ -75,7 +75,10 @@ void control_auto_free(struct control_auto *a)
 
 static struct renew_cert cert_of(const struct control_cert *row)
 {
-	return (struct renew_cert){row->from_ms, row->until_ms, acme_has_names(row->names, row->automatic->names)};
+	/* One without a file is borrowed from another app, and gone after a restart. */
+	bool fits = row->seen[0].ino && acme_has_names(row->names, row->automatic->names);
+
+	return (struct renew_cert){row->from_ms, row->until_ms, fits};
 }
 
 /* Any bits, the same for each try: by its names, since many machines may have an app 'web'. */
@@ -122,10 +125,10 @@ const char *control_acme_status(struct control *c, const struct control_cert *ro
 	else if (cert.until_ms <= now)
 		n = snprintf(reason, 500, "it expired %s", when);
 	else
-		n = snprintf(reason, 500, "valid until %s%s", when, cert.fits ? "" : ", but not for all hosts");
+		n = snprintf(reason, 500, "valid until %s%s", when, cert.fits ? "" : ", but it lacks hosts or is another app's");
 	if (row->problem[0])
 		snprintf(reason + n, 500 - (size_t)n, "; its file cannot be used: %s", row->problem);
-	else if (renew.failures && !runs)
+	else if (renew.failures)
 		snprintf(reason + n, 500 - (size_t)n, "; getting a new one failed: %s", a->reason);
 	else if (!cert.until_ms)
 		snprintf(reason + n, 500 - (size_t)n, "; it is being asked for");

@@ -22,9 +22,9 @@ static inline void acme_key_freep(EVP_PKEY **key)
 
 /* When the next try is due, as core/renew.h says. */
 uint64_t acme_due(const struct control_cert *row, uint64_t now_ms);
-/* Writes down what is known of its tries. That this is not possible stops nothing: then it is known as long as this
- * process lives. */
-void acme_remember(struct control *c, const struct control_auto *a);
+/* Writes down what is known of its tries, and why the last one failed. That this is not possible stops nothing: then it
+ * is known as long as this process lives. */
+void acme_remember(struct control *c, const struct control_auto *a, const char *reason);
 
 /* acme_key.c. What holds a key in it is to be wiped by its owner: acme_wipe(). */
 

@@ -167,7 +167,23 @@ static void resume_pairs(struct control *c, const struct candidate *x, struct pa
 	}
 }
 
-/* Not there is no mistake: it will be. */
+/* The one in force that a client gets for this name now, if it has the name itself. */
+static bool pair_for_name(const struct certs *before, const char *name, struct pair *ret)
+{
+	const struct certs_pair *p = before ? &certs_pairs(before)[certs_find(before, name, strlen(name))] : NULL;
+	bool has = false;
+
+	if (!p || !pair_copy(certs_bytes(before, p->chain), p->chain_len, certs_bytes(before, p->key), p->key_len, ret))
+		return false;
+	for (uint32_t i = 0; i < ret->names.len; i++)
+		has |= strcmp(ret->names.items[i], name) == 0;
+	if (!has)
+		pair_fini(ret);
+	return has;
+}
+
+/* Not there is no mistake: it will be. Until then an app that was renamed, or got the hosts of another, goes on with what
+ * users are shown. */
 static void load_auto(const struct candidate *x, struct control_cert *row, struct pair *ret)
 {
 	struct err e;
@@ -181,6 +197,8 @@ static void load_auto(const struct candidate *x, struct control_cert *row, struc
 		row_take(row, ret, e.msg);
 	else if (row->seen[0].ino)
 		util_text(row->problem, sizeof(row->problem), e.msg);
+	else if (pair_for_name(x->before, json_string_value(json_array_get(row->automatic->names, 0)), ret))
+		row_take(row, ret, "");
 }
 
 static int load(struct control *c, struct candidate *x, struct conf_problems *problems, struct err *e)

@@ -150,7 +150,7 @@ def test_a_server_that_is_away_leaves_the_old_one_and_is_told(auto):
     s.configure(CONFIG.replace("www.first.test", "www.first.test, new.first.test"))
     s.u.cli("reload")
     c = s.failed("Couldn't connect")
-    assert c["status"] == "bad" and "not for all hosts" in c["reason"] and "valid until" in c["reason"]
+    assert c["status"] == "bad" and "lacks hosts" in c["reason"] and "valid until" in c["reason"]
     assert c["auto"]["failures"] == 1 and c["auto"]["next"] > "2020"
     wait_for(lambda: "connect" in s.feed(), "it is news")
     assert s.shown() == before and s.u.app("web")["status"] == "good"
@@ -160,10 +160,16 @@ def test_a_server_that_is_away_leaves_the_old_one_and_is_told(auto):
     wait_for(lambda: s.u.is_ready() and s.u.parts()["controller"]["pid"] != pid, "a new controller")
     assert s.certificate()["auto"]["failures"] == 1 and "Couldn't connect" in s.certificate()["reason"]
     assert s.shown() == before
+    # An app that is renamed goes on with what was shown.
+    renamed = CONFIG.replace("www.first.test", "www.first.test, new.first.test").replace("  web:", "  site:")
+    s.configure(renamed)
+    s.u.cli("reload")
+    assert s.certificate()["auto"]["app"] == "site" and s.shown() == before
     s.acme.start()
+    wait_for(lambda: not uacmes(s.u), "the try for that is over", 60)
     s.u.cli("reload")  # or two minutes
     c = s.issued()
-    assert c["names"][-1] == "new.first.test" and len(s.history()) == 2
+    assert c["names"][-1] == "new.first.test" and [r["app"] for r in s.history()] == ["web", "site"]
     wait_for(lambda: s.shown() != before, "the new one is shown")
 
 
