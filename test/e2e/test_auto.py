@@ -45,8 +45,10 @@ class Auto(Site):
         return self.certificates()[0]
 
     def issued(self, within=30):
-        return wait_for(lambda: (c := self.certificate())["status"] == "good" and c, f"good; {self.u.log.read_text()[-3000:]}",
-                        within)
+        try:
+            return wait_for(lambda: (c := self.certificate())["status"] == "good" and c, "the certificate is good", within)
+        except AssertionError as e:
+            raise AssertionError(f"{e}: {self.certificate()}; {self.u.log.read_text()[-3000:]}") from None
 
     def failed(self, text, within=60):
         return wait_for(lambda: text in (c := self.certificate())["reason"] and c, f"a reason with '{text}'", within)

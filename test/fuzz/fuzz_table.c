@@ -48,6 +48,7 @@ static void read_all(const struct table *t)
 		       strlen(table_string(t, table_apps(t)[i].health_path));
 	for (uint32_t i = 0; i < t->target_count; i++)
 		sum += strlen(table_string(t, table_targets(t)[i].name));
+	sum += strlen(table_string(t, t->acme));
 	ensure(sum + table_trusted(t, addr) < SIZE_MAX); /* so that nothing is optimised away */
 }
 
@@ -74,8 +75,9 @@ static struct buf good_table(void)
 				 .path_count = 2,
 				 .targets = &g,
 				 .target_count = 1,
-				 .policy = &policy};
-	struct table_in in = {.apps = &a, .app_count = 1, .trusted = &net, .trusted_count = 1};
+				 .policy = &policy,
+				 .v = {.acme = 1}};
+	struct table_in in = {.apps = &a, .app_count = 1, .trusted = &net, .trusted_count = 1, .acme = "thumb"};
 	struct buf b = {0};
 
 	ensure(table_net_parse("10.0.0.0/8", &net));
