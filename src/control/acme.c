@@ -22,6 +22,7 @@
 
 #define LOOK_MS 60000  /* the calendar may be set */
 #define TABLE_MS 200   /* the router does not answer challenges yet */
+#define READS_MAX 16   /* of its output in a turn: who prints without end holds nobody up */
 
 /* --- what is due --- */
 
@@ -110,6 +111,7 @@ static void on_output(struct loop_io *io, uint32_t events UNUSED)
 {
 	struct control_acme *x = container_of(io, struct control_acme, out);
 	char rest[1024];
+	uint32_t reads = 0;
 	ssize_t n;
 
 	do { /* beyond the bound it is read and dropped: it must not wait for us */
@@ -117,7 +119,7 @@ static void on_output(struct loop_io *io, uint32_t events UNUSED)
 
 		n = read(io->fd, full ? rest : x->said + x->said_len, full ? sizeof(rest) : sizeof(x->said) - 1 - x->said_len);
 		x->said_len += n > 0 && !full ? (uint32_t)n : 0;
-	} while (n > 0 || (n < 0 && errno == EINTR));
+	} while ((n > 0 || (n < 0 && errno == EINTR)) && ++reads < READS_MAX);
 	x->said[x->said_len] = '\0';
 	if (n == 0 && io->fd >= 0) { /* closed before it ended: its end comes too */
 		int fd = io->fd;

@@ -117,7 +117,7 @@ const char *control_acme_status(struct control *c, const struct control_cert *ro
 	int n;
 
 	clock_text(row->until_ms, when);
-	if (runs) /* it counts as failed already */
+	if (runs && renew.failures) /* it counts as failed already */
 		renew.failures--;
 	renew.failures += row->problem[0] != '\0';
 	if (!cert.until_ms)
