@@ -1,7 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the files of HTTP/2 share (h2.c: sessions; h2_stream.c: streams as clients;
- * h2_frames.c: what nghttp2 calls back).
+ * What the files of HTTP/2 share. Two sides of one thing: clients that speak it to us, and targets that we
+ * speak it to. What they have in common:
+ *
+ *	h2_link.c	a connection: an nghttp2 session, fields that come in, what goes out once a turn
+ *	h2_flow.c	a stream: the text of HTTP/1.1 on our side of it, frames on the other
+ *
+ * and what each has of its own:
+ *
+ *	h2.c		sessions of clients
+ *	h2_stream.c	streams of theirs, as clients that speak HTTP/1.1
+ *	h2_frames.c	what nghttp2 calls back for those
+ *	h2_answer.c	the heads of answers
  *
  * Rule of who calls whom: nghttp2 calls back from within reading (h2_run) and writing
  * (the flush at the end of a turn) only, and what it calls never runs an exchange: it
@@ -15,42 +25,57 @@
 #include "route/route_priv.h"
 #include "wire/h2_head.h"
 
-#define H2_WINDOW (512u * 1024) /* body bytes of all streams of a connection that may wait here; */
-#define H2_STREAM_MOST (256u * 1024) /* of one of them, whose target takes all at once */
+#define H2_WINDOW (512u * 1024) /* body bytes of all streams of a client's connection that may wait here; */
+#define H2_STREAM_MOST (256u * 1024) /* of one of them, whose reader takes all at once */
 #define H2_OUT (64u * 1024)	/* frames that are sent at once; what may wait for a socket */
 #define H2_FRAME_MIN 16384u	/* of nghttp2's own buffer for a frame; */
 #define H2_FRAME (H2_FRAME_MIN + 512)
-#define H2_TABLE_IN 4096u	/* HPACK: what requests are told in, */
-#define H2_TABLE_OUT 1024u	/* and answers */
+#define H2_TABLE_IN 4096u	/* HPACK: what is told to us in, */
+#define H2_TABLE_OUT 1024u	/* and what we tell */
 #define H2_BOMB 8		/* a list of fields so many times what is allowed ends the connection */
 #define H2_DRAIN_MS 1000	/* for the echo that says that all frames on their way are here */
 #define H2_END_MS 2000		/* for the last frames to be taken */
 #define H2_TINY 64
 
-enum h2_wait { H2_BUSY, H2_IDLE, H2_HEAD, H2_DRAINING, H2_ENDING };
+struct h2_link;
+struct h2_flow;
 
-struct h2 {
-	struct client *c;
+/* --- connections, whoever is at the other end (h2_link.c) --- */
+
+struct h2_role {
+	/* The end of a turn. 1: all is out; 0: the socket takes no more; -1: it broke. The last thing that is
+	 * done with l. */
+	void (*flushed)(struct h2_link *l, int result);
+	void (*calm)(struct h2_link *l); /* the other end asks for too much: it is to lose the connection */
+	void (*wake)(struct h2_flow *f); /* something may have become possible for its exchange */
+	/* The text of a head that is to be sent: how much of it was taken; -1: it is wrong. */
+	ssize_t (*take_head)(struct h2_flow *f, const char *p, size_t len);
+};
+
+struct h2_link {
+	const struct h2_role *role;
+	struct conn *conn;
 	nghttp2_session *ng;
-	struct list streams, in_thread, in_flush;
-	uint32_t stream_count;
-	enum h2_wait wait; /* what the client's timer stands for */
-	bool draining, last_said;
-	bool full; /* no room for the DATA frame that nghttp2 wants to send */
-	bool making; /* the session */
+	struct list in_flush;
 	struct buffer *left; /* what the socket did not take */
 	struct flood flood;
-	struct h2_stream *reading; /* whose fields are coming in */
+	bool full;   /* no room for the DATA frame that nghttp2 wants to send */
+	bool making; /* the session */
+	/* Fields that are coming in, and become text: */
+	struct h2_flow *reading;
+	struct buffer **text;
 	struct h2_head head;
+	uint32_t most;	     /* bytes that they may have */
 	uint64_t list_bytes; /* of them, as RFC 9113, 6.5.2 counts */
 };
 
+/* --- streams, as text of HTTP/1.1 (h2_flow.c) --- */
+
 enum h2_out { OUT_HEAD, OUT_BODY, OUT_TRAILER, OUT_OVER };
 
-struct h2_stream {
-	struct client client; /* its connection has no descriptor; conn.in: the text of the request */
-	struct h2 *h2;
-	struct list in_h2;
+struct h2_flow {
+	struct h2_link *link;
+	struct conn *conn; /* without a descriptor: h2_flow_layer, with this as its state */
 	int32_t id;
 	/* what came and was not read yet */
 	struct buffer *body, *body_last, *trailer;
@@ -70,10 +95,33 @@ struct h2_stream {
 	struct http1_chunked dechunk;
 	bool chunked, tunnel, is_head;
 	bool remote_ended, end_read; /* END_STREAM came; was read */
-	bool submitted, deferred, local_ended;
-	bool done;   /* no exchange, and none to come */
+	bool deferred, local_ended;
 	bool closed; /* nghttp2 knows it no more */
-	bool cut;    /* by us: not the client's doing */
+};
+
+extern const struct conn_layer h2_flow_layer;
+
+/* --- clients --- */
+
+enum h2_wait { H2_BUSY, H2_IDLE, H2_HEAD, H2_DRAINING, H2_ENDING };
+
+struct h2 {
+	struct h2_link link;
+	struct client *c;
+	struct list streams, in_thread;
+	uint32_t stream_count;
+	enum h2_wait wait; /* what the client's timer stands for */
+	bool draining, last_said;
+};
+
+struct h2_stream {
+	struct client client; /* conn.in: the text of the request, its head from the start */
+	struct h2_flow flow;
+	struct h2 *h2;
+	struct list in_h2;
+	bool submitted;
+	bool done; /* no exchange, and none to come */
+	bool cut;  /* by us: not the client's doing */
 };
 
 static inline struct h2_stream *h2_stream_of(struct client *c)
@@ -81,10 +129,41 @@ static inline struct h2_stream *h2_stream_of(struct client *c)
 	return container_of(c, struct h2_stream, client);
 }
 
+static inline struct h2 *h2_of(struct h2_link *l)
+{
+	return container_of(l, struct h2, link);
+}
+
+static inline struct h2_stream *h2_stream_of_flow(struct h2_flow *f)
+{
+	return f ? container_of(f, struct h2_stream, flow) : NULL;
+}
+
+/* h2_link.c */
+/* Makes l->ng; l->role and l->conn are set. more: sets the callbacks of its side. False: no memory. */
+bool h2_link_open(struct h2_link *l, bool server, void (*more)(nghttp2_session_callbacks *cb));
+void h2_link_fini(struct h2_link *l); /* harmless on one that was not opened */
+void h2_flush_soon(struct h2_link *l);
+void h2_note(struct h2_link *l, enum flood_kind kind); /* one more frame that asks for something */
+/* Feeds what was read. Negative: the session is of no use any more, for this reason of nghttp2's. */
+ssize_t h2_link_feed(struct h2_link *l);
+/* Fields of f follow, at most `most` bytes: they become text in a new buffer at *text. False: no memory. */
+bool h2_link_begin(struct h2_link *l, struct h2_flow *f, struct buffer **text, uint32_t most, enum h2_head_kind kind);
+/* They are over: the text is whole, or f->refused says why it is not. */
+void h2_link_end(struct h2_link *l, bool ended, const char *key);
+
+/* h2_flow.c */
+void h2_flow_init(struct h2_flow *f, struct h2_link *l, struct conn *c); /* of zeros; c is an open one */
+bool h2_flow_data(struct h2_flow *f, const uint8_t *p, size_t len); /* false: no memory */
+void h2_flow_readable(struct h2_flow *f);
+void h2_flow_dropped(struct h2_flow *f); /* gives up what is queued; the others get the window */
+size_t h2_flow_fields(const struct http1_head *head, bool tunnel, nghttp2_nv *ret);
+nghttp2_data_provider h2_flow_body(struct h2_flow *f);
+int h2_flow_send_data(nghttp2_session *ng, nghttp2_frame *f, const uint8_t *head, size_t len,
+		      nghttp2_data_source *source, void *user);
+
 /* h2.c */
-void h2_flush_soon(struct h2 *h);
-void h2_calm(struct h2 *h); /* ends a connection that asks for too much */
-void h2_note(struct h2 *h, enum flood_kind kind);
+void h2_calm(struct h2_link *l); /* ends a connection that asks for too much */
 void h2_say_last(struct h2 *h); /* the second GOAWAY */
 void h2_wait(struct h2 *h);	/* sets the timer anew after streams came or went */
 void h2_wait_over(struct h2 *h);
@@ -93,15 +172,11 @@ void h2_wait_over(struct h2 *h);
 struct h2_stream *h2_stream_new(struct h2 *h, int32_t id); /* NULL: no memory */
 void h2_stream_free(struct h2_stream *s);
 void h2_stream_gone(struct h2_stream *s); /* its connection is */
-bool h2_stream_data(struct h2_stream *s, const uint8_t *p, size_t len); /* false: no memory */
-void h2_stream_readable(struct h2_stream *s);
-void h2_stream_dropped(struct h2_stream *s); /* gives up what is queued; the others get the window */
+void h2_stream_wake(struct h2_flow *f);
 void h2_stream_linger(struct h2_stream *s);  /* it was answered; the request may go on */
 
-/* h2_answer.c: the text of an answer, taken apart. h2_take: how much of it was taken; -1: it is wrong,
- * which is ours or the target's fault. */
-ssize_t h2_take(struct h2_stream *s, const char *p, size_t len);
-int h2_submit_trailer(struct h2_stream *s);
+/* h2_answer.c */
+ssize_t h2_answer_head(struct h2_flow *f, const char *p, size_t len);
 
 /* h2_frames.c */
-nghttp2_session *h2_session_new(struct h2 *h); /* NULL: no memory */
+void h2_frames_set(nghttp2_session_callbacks *cb);

@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A stream of HTTP/2, as a client that speaks HTTP/1.1: its connection has this layer
- * where others have a socket. Read from it comes the text of the request, made of what
- * the session got:
- *
- *	head (in conn.in from the start)  body, in chunks when no length was told  last chunk, trailer
- *
- * and what is sent to it is taken apart again (h2_answer.c). Window is given back as the
- * exchange reads: what a client may send ahead is bounded by the windows, and no buffer is
- * held while there are no bytes.
+ * A stream of HTTP/2, as a client that speaks HTTP/1.1: its connection has a flow (h2_flow.c)
+ * where others have a socket. The head of the request is in conn.in from the start.
  *
  *	                  exchange goes on         over
  *	known to nghttp2  (a turn when asked for)  done: its last bytes are sent, bounded in time
@@ -19,212 +12,17 @@
 static void reset(struct h2_stream *s, uint32_t code)
 {
 	s->cut = true;
-	nghttp2_submit_rst_stream(s->h2->ng, NGHTTP2_FLAG_NONE, s->id, code);
-	h2_flush_soon(s->h2);
+	nghttp2_submit_rst_stream(s->h2->link.ng, NGHTTP2_FLAG_NONE, s->flow.id, code);
+	h2_flush_soon(&s->h2->link);
 }
 
-/* --- what is read --- */
-
-bool h2_stream_data(struct h2_stream *s, const uint8_t *p, size_t len)
+void h2_stream_wake(struct h2_flow *f)
 {
-	struct thread *t = s->client.conn.t;
+	struct h2_stream *s = h2_stream_of_flow(f);
 
-	while (len) {
-		struct buffer *b = s->body_last;
-		uint32_t n;
-
-		if (!b || b->at + b->len == b->cap) {
-			b = buffer_get(t, s->queued || len > BUFFER_SMALL ? BUFFER_LARGE : BUFFER_SMALL);
-			if (!b)
-				return false;
-			b->next = NULL;
-			if (s->body)
-				s->body_last->next = b;
-			else
-				s->body = b;
-			s->body_last = b;
-		}
-		n = (uint32_t)MIN(len, b->cap - b->at - b->len);
-		memcpy(b->data + b->at + b->len, p, n);
-		b->len += n;
-		s->queued += n;
-		p += n;
-		len -= n;
-	}
-	h2_stream_readable(s);
-	return true;
-}
-
-void h2_stream_readable(struct h2_stream *s)
-{
-	s->client.conn.readable = true;
 	if (s->client.x)
 		client_again(&s->client);
 }
-
-static void pop(struct h2_stream *s)
-{
-	struct buffer *b = s->body;
-
-	s->body = b->next;
-	buffer_put(s->client.conn.t, &b);
-	if (!s->body)
-		s->body_last = NULL;
-}
-
-void h2_stream_dropped(struct h2_stream *s)
-{
-	while (s->body)
-		pop(s);
-	if (s->queued) {
-		nghttp2_session_consume_connection(s->h2->ng, s->queued);
-		h2_flush_soon(s->h2);
-	}
-	s->queued = s->piece = 0;
-}
-
-/* What comes next, when no piece is in hand: framing, or nothing. */
-static bool next_piece(struct h2_stream *s)
-{
-	if (s->queued) {
-		s->piece = s->queued;
-		s->frame = s->line;
-		if (s->chunked)
-			s->frame_len = (uint32_t)snprintf(s->line, sizeof(s->line), "%x\r\n", s->piece);
-		return true;
-	}
-	if (!s->remote_ended || s->end_read)
-		return false;
-	s->end_read = true;
-	if (!s->chunked)
-		return false;
-	s->frame = s->trailer ? s->trailer->data : "0\r\n\r\n";
-	s->frame_len = s->trailer ? s->trailer->len : 5;
-	return true;
-}
-
-static uint32_t read_frame(struct h2_stream *s, char *p, uint32_t room)
-{
-	uint32_t n = MIN(room, s->frame_len);
-
-	memcpy(p, s->frame, n);
-	s->frame += n;
-	s->frame_len -= n;
-	return n;
-}
-
-static uint32_t read_body(struct h2_stream *s, char *p, uint32_t room)
-{
-	struct buffer *b = s->body;
-	uint32_t n = MIN(MIN(room, s->piece), b->len);
-
-	memcpy(p, b->data + b->at, n);
-	b->at += n;
-	b->len -= n;
-	if (!b->len)
-		pop(s);
-	s->queued -= n;
-	s->piece -= n;
-	if (!s->piece && s->chunked) {
-		s->frame = "\r\n";
-		s->frame_len = 2;
-	}
-	return n;
-}
-
-/* On a long way, a window is what one round trip brings. Whose target has taken a whole one, and waits, may
- * send twice as much ahead; whose target is slow may not, so that the window of the connection stays for others. */
-static void grow_window(struct h2_stream *s, uint32_t took)
-{
-	s->taken += took;
-	if (s->queued || s->taken < s->window || s->window >= H2_STREAM_MOST)
-		return;
-	s->taken = 0;
-	s->window = MIN(2 * s->window, H2_STREAM_MOST);
-	nghttp2_session_set_local_window_size(s->h2->ng, NGHTTP2_FLAG_NONE, s->id, (int32_t)s->window);
-}
-
-static ssize_t stream_recv(struct conn *c, void *p, size_t room)
-{
-	struct h2_stream *s = container_of(c, struct h2_stream, client.conn);
-	uint32_t got = 0, before = s->queued, most = (uint32_t)MIN(room, BUFFER_MOST);
-
-	if (s->closed) {
-		errno = ECONNRESET;
-		return -1;
-	}
-	while (got < most) {
-		if (s->frame_len)
-			got += read_frame(s, (char *)p + got, most - got);
-		else if (s->piece)
-			got += read_body(s, (char *)p + got, most - got);
-		else if (!next_piece(s))
-			break;
-	}
-	if (before != s->queued) {
-		nghttp2_session_consume(s->h2->ng, s->id, before - s->queued);
-		grow_window(s, before - s->queued);
-		h2_flush_soon(s->h2);
-	}
-	if (got || s->end_read)
-		return (ssize_t)got;
-	errno = EAGAIN;
-	return -1;
-}
-
-/* --- what is sent --- */
-
-static ssize_t stream_send(struct conn *c, const struct iovec *v, size_t n)
-{
-	struct h2_stream *s = container_of(c, struct h2_stream, client.conn);
-	ssize_t total = 0;
-
-	for (size_t i = 0; i < n && !s->closed; i++) {
-		ssize_t took = h2_take(s, v[i].iov_base, v[i].iov_len);
-
-		if (took < 0) {
-			log_debug("h2.answer.bad", "client=%s stream=%d", s->client.ip, s->id);
-			errno = EPIPE;
-			return -1;
-		}
-		total += took;
-		if ((size_t)took < v[i].iov_len)
-			break;
-	}
-	h2_flush_soon(s->h2);
-	if (total)
-		return total;
-	errno = s->closed ? EPIPE : EAGAIN;
-	return -1;
-}
-
-/* A tunnel's end of our side. */
-static int stream_shut(struct conn *c)
-{
-	struct h2_stream *s = container_of(c, struct h2_stream, client.conn);
-
-	s->state = OUT_OVER;
-	if (s->deferred) {
-		s->deferred = false;
-		nghttp2_session_resume_data(s->h2->ng, s->id);
-	}
-	h2_flush_soon(s->h2);
-	return 0;
-}
-
-static void stream_close(struct conn *c, bool hard UNUSED)
-{
-	struct h2_stream *s = container_of(c, struct h2_stream, client.conn);
-
-	while (s->body)
-		pop(s);
-	buffer_put(c->t, &s->trailer);
-	buffer_put(c->t, &s->out);
-	buffer_put(c->t, &s->out_trailer);
-}
-
-static const struct conn_layer layer = {
-	.recv = stream_recv, .send = stream_send, .shut = stream_shut, .close = stream_close};
 
 /* --- its life --- */
 
@@ -233,7 +31,7 @@ static void on_stream_time(struct loop_timer *timer)
 {
 	struct h2_stream *s = container_of(timer, struct h2_stream, client.timer);
 
-	reset(s, s->local_ended ? NGHTTP2_NO_ERROR : NGHTTP2_INTERNAL_ERROR);
+	reset(s, s->flow.local_ended ? NGHTTP2_NO_ERROR : NGHTTP2_INTERNAL_ERROR);
 }
 
 /* A reset that comes with the answer makes some clients throw the answer away (curl 7.88 does); and
@@ -242,7 +40,7 @@ void h2_stream_linger(struct h2_stream *s)
 {
 	struct loop *loop = &s->client.conn.t->loop;
 
-	if (!s->remote_ended)
+	if (!s->flow.remote_ended)
 		loop_timer_set(loop, &s->client.timer, loop->now_ms + LINGER_MS);
 }
 
@@ -259,15 +57,15 @@ struct h2_stream *h2_stream_new(struct h2 *h, int32_t id)
 	client_init(&s->client, t, NULL);
 	s->client.timer = timer;
 	s->client.timer.on_time = on_stream_time;
-	s->client.conn.layer = &layer;
+	h2_flow_init(&s->flow, &h->link, &s->client.conn);
+	s->flow.id = id;
 	s->client.is_stream = true;
 	memcpy(s->client.addr, h->c->addr, sizeof(s->client.addr));
 	memcpy(s->client.ip, h->c->ip, sizeof(s->client.ip));
 	s->client.port = h->c->port;
 	s->client.https = h->c->https;
 	s->h2 = h;
-	s->id = id;
-	s->window = NGHTTP2_INITIAL_WINDOW_SIZE;
+	s->flow.window = NGHTTP2_INITIAL_WINDOW_SIZE;
 	list_add_tail(&h->streams, &s->in_h2);
 	h->stream_count++;
 	shm_add(&t->n->h2_streams, 1);
@@ -282,7 +80,7 @@ void h2_stream_free(struct h2_stream *s)
 	list_del(&s->in_h2);
 	list_del(&s->client.in_again);
 	if (!--s->h2->stream_count)
-		h2_flush_soon(s->h2); /* it may be idle now, or at its end */
+		h2_flush_soon(&s->h2->link); /* it may be idle now, or at its end */
 	conn_close(&s->client.conn);
 	loop_timer_stop(&t->loop, &s->client.timer);
 	if (!pool_put(&t->h2_streams, s)) {
@@ -308,11 +106,11 @@ static void begin(struct h2_stream *s)
 {
 	struct client *c = &s->client;
 
-	if (s->refused) {
-		client_refuse(c, s->refused, s->why);
+	if (s->flow.refused) {
+		client_refuse(c, s->flow.refused, s->flow.why);
 		return;
 	}
-	if (s->queued && !s->tunnel)
+	if (s->flow.queued && !s->flow.tunnel)
 		conn_read(&c->conn);
 	client_process(c);
 }
@@ -321,7 +119,7 @@ void h2_stream_run(struct client *c)
 {
 	struct h2_stream *s = h2_stream_of(c);
 
-	if (s->closed)
+	if (s->flow.closed)
 		h2_stream_gone(s);
 	else if (c->x)
 		exchange_run(c->x);
@@ -335,15 +133,15 @@ void h2_stream_over(struct client *c)
 	struct loop *loop = &c->conn.t->loop;
 
 	s->done = true;
-	if (s->closed) {
+	if (s->flow.closed) {
 		h2_stream_free(s);
 		return;
 	}
-	h2_stream_dropped(s);
+	h2_flow_dropped(&s->flow);
 	buffer_put(c->conn.t, &c->conn.in);
-	if (s->state != OUT_OVER)
-		reset(s, s->tunnel && s->submitted ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
-	else if (s->local_ended)
+	if (s->flow.state != OUT_OVER)
+		reset(s, s->flow.tunnel && s->submitted ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
+	else if (s->flow.local_ended)
 		h2_stream_linger(s);
 	else
 		loop_timer_set(loop, &c->timer, loop->now_ms + c->conn.t->table->limits.idle_ms);

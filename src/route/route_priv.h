@@ -404,7 +404,7 @@ void listener_leave(struct thread *t); /* takes what has come, and no more */
 void proxied_read(struct client *c);	/* CLIENT_PROXY: bytes are there */
 int proxied_send(struct exchange *x); /* as the first bytes to x->up; 0 or -errno */
 
-/* --- HTTP/2 (h2.c, h2_stream.c, h2_frames.c, h2_answer.c) --- */
+/* --- HTTP/2 with clients (h2.c; the map of its files is in h2_priv.h) --- */
 
 /* Makes the client's connection, whatever layer is below it, an HTTP/2 session, whose preface (RFC
  * 9113, 3.4) is in conn.in or still to come. The client may be gone afterwards. */
@@ -626,7 +626,7 @@ struct thread {
 	uint32_t app_count, mark;
 	struct map apps_by_slot, targets_by_id;
 	struct list waiting_apps, idle_upstreams, again, listeners;
-	struct list h2_sessions, h2_flush; /* struct h2: all; with frames to send */
+	struct list h2_sessions, h2_flush; /* struct h2: all of them; struct h2_link: with frames to send */
 	struct buffer *h2_out;		   /* scratch, for those frames */
 	void *h2_frame;			   /* scratch of nghttp2 */
 	struct pool clients, exchanges, upstreams, h2_streams, small, large;

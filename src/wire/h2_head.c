@@ -13,10 +13,10 @@ static const char *const pseudo_names[] = {
 #undef X
 };
 
-void h2_head_begin(struct h2_head *h, char *p, uint32_t cap, uint32_t max, bool trailer)
+void h2_head_begin(struct h2_head *h, char *p, uint32_t cap, uint32_t max, enum h2_head_kind kind)
 {
-	*h = (struct h2_head){.p = p, .cap = cap, .max = max, .trailer = trailer, .begun = trailer};
-	if (!trailer)
+	*h = (struct h2_head){.p = p, .cap = cap, .max = max, .kind = kind, .begun = kind == H2_HEAD_TRAILER};
+	if (kind != H2_HEAD_TRAILER)
 		return;
 	ensure(cap >= 3);
 	memcpy(p, "0\r\n", h->len = 3);
@@ -243,7 +243,7 @@ static enum http1_result take_field(struct h2_head *h, struct http1_slice name,
 		h->te_trailers = true; /* is said with Connection, at the end */
 		return HTTP1_DONE;
 	}
-	if (h->trailer)
+	if (h->kind == H2_HEAD_TRAILER)
 		return put_field(h, name, value);
 	if (http1_is(name, "host"))
 		return put_host(h, name, value);
@@ -298,10 +298,10 @@ enum http1_result h2_head_end(struct h2_head *h, bool ended, const char *key)
 		PUT(h, "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ");
 		put(h, key, H2_KEY_LEN);
 		PUT(h, "\r\n");
-	} else if (h->te_trailers && !h->trailer) {
+	} else if (h->te_trailers && h->kind == H2_HEAD_REQUEST) {
 		PUT(h, "Connection: te\r\nTE: trailers\r\n");
 	}
-	if (!h->trailer && !tunnel && !ended && !h->length && h->seen >> H2_PATH & 1)
+	if (h->kind == H2_HEAD_REQUEST && !tunnel && !ended && !h->length && h->seen >> H2_PATH & 1)
 		PUT(h, "Transfer-Encoding: chunked\r\n");
 	PUT(h, "\r\n");
 	return HTTP1_DONE;

@@ -33,6 +33,8 @@ struct h2_span {
 	uint32_t at, len;
 };
 
+enum h2_head_kind { H2_HEAD_REQUEST, H2_HEAD_TRAILER };
+
 /* Offsets, so that the caller may move the text into more room. */
 struct h2_head {
 	char *p;
@@ -42,13 +44,14 @@ struct h2_head {
 	struct h2_span pseudo[H2_PSEUDO_COUNT], host;
 	uint32_t cookie_end, crumbs;
 	uint8_t seen; /* bit of each pseudo field */
-	bool trailer, begun, te_trailers, length, empty;
+	enum h2_head_kind kind;
+	bool begun, te_trailers, length, empty;
 	const char *why; /* of anything but DONE and MORE: a static sentence */
 };
 
 /* The text of a request's head, or of a trailer section (which begins with its last chunk), will be
  * made in p[0..cap). */
-void h2_head_begin(struct h2_head *h, char *p, uint32_t cap, uint32_t max, bool trailer);
+void h2_head_begin(struct h2_head *h, char *p, uint32_t cap, uint32_t max, enum h2_head_kind kind);
 /* Takes the next field. DONE; MORE: it needs a larger cap (nothing was done); BAD; LONG_LINE,
  * LONG_HEAD: it would pass max. */
 enum http1_result h2_head_field(struct h2_head *h, struct http1_slice name, struct http1_slice value);

@@ -14,6 +14,7 @@
 
 #define HTTP1_HEADERS_MAX 128
 #define HTTP1_ADDED_MAX 20 /* that whoever passes a head on may put behind those that came */
+#define HTTP1_PASSED_MAX (HTTP1_HEADERS_MAX + HTTP1_ADDED_MAX + 12) /* of a head as we send it on */
 
 struct http1_slice {
 	const char *p;
@@ -90,7 +91,7 @@ struct http1_head {
 	uint64_t length; /* HTTP1_BODY_LENGTH */
 	uint32_t header_count;
 	uint32_t added_len; /* of fields that were put in, as lines */
-	struct http1_header headers[HTTP1_HEADERS_MAX + HTTP1_ADDED_MAX];
+	struct http1_header headers[HTTP1_PASSED_MAX];
 	uint32_t known_at[HTTP1_KNOWN_COUNT]; /* index + 1 of the first header of each kind; 0: none */
 	uint32_t head_len; /* bytes of the head, empty line included */
 };
@@ -106,7 +107,7 @@ enum http1_result {
 };
 
 struct http1_limits {
-	uint32_t head_bytes, headers; /* headers <= HTTP1_HEADERS_MAX */
+	uint32_t head_bytes, headers; /* headers: of a head that came, at most HTTP1_HEADERS_MAX */
 };
 
 /* Parses a request head at p[0..len). *scanned is 0 for a new head and kept by the caller between

@@ -29,7 +29,7 @@ static enum http1_result fields(const char *const *f)
 
 static int fresh(void **state UNUSED)
 {
-	h2_head_begin(&head, memory, sizeof(memory), 16384, false);
+	h2_head_begin(&head, memory, sizeof(memory), 16384, H2_HEAD_REQUEST);
 	return 0;
 }
 
@@ -130,12 +130,12 @@ static void plain_connect_keeps_its_form(void **state UNUSED)
 
 static void trailers_stand_behind_the_last_chunk(void **state UNUSED)
 {
-	h2_head_begin(&head, memory, sizeof(memory), HTTP1_TRAILER_MAX, true);
+	h2_head_begin(&head, memory, sizeof(memory), HTTP1_TRAILER_MAX, H2_HEAD_TRAILER);
 	assert_int_equal(FIELDS("x-sum", "1"), HTTP1_DONE);
 	made(true, "0\r\nx-sum: 1\r\n\r\n");
-	h2_head_begin(&head, memory, sizeof(memory), HTTP1_TRAILER_MAX, true);
+	h2_head_begin(&head, memory, sizeof(memory), HTTP1_TRAILER_MAX, H2_HEAD_TRAILER);
 	assert_int_equal(FIELDS(":path", "/"), HTTP1_BAD);
-	h2_head_begin(&head, memory, sizeof(memory), HTTP1_TRAILER_MAX, true);
+	h2_head_begin(&head, memory, sizeof(memory), HTTP1_TRAILER_MAX, H2_HEAD_TRAILER);
 	assert_int_equal(FIELDS("connection", "close"), HTTP1_BAD);
 }
 
@@ -237,7 +237,7 @@ static void it_grows_at_any_byte(void **state UNUSED)
 		enum http1_result r = HTTP1_DONE;
 		int at = 0, room = 0;
 
-		h2_head_begin(&head, rooms[0], cap, 16384, false);
+		h2_head_begin(&head, rooms[0], cap, 16384, H2_HEAD_REQUEST);
 		while (at >= 0) {
 			r = f[at] ? h2_head_field(&head, slice(f[at]), slice(f[at + 1]))
 				  : h2_head_end(&head, false, key);
