@@ -84,7 +84,7 @@ static void check_run(struct checker *c, const struct conf_app *app, const struc
 static void check_tcp(struct checker *c, struct conf_app *app, const struct tree_node *key)
 {
 	static const char *const of_http[] = {"hosts",	   "path",    "body",	 "retry_unread", "auth",
-					      "redirects", "headers", "errors", "sticky", "tls"};
+					      "redirects", "headers", "errors", "sticky", "tls", "protocol"};
 	const struct tree_node *health = tree_key(key->value, "health"), *found;
 
 	for (size_t i = 0; i < ARRAY_LEN(of_http); i++)
@@ -115,6 +115,18 @@ static void check_eject(struct checker *c, const struct conf_app *app, const str
 	problem_error(c->problems, at->line, at->column,
 		      "app '%s': the first ejection (eject.time) is longer than the longest (eject.most)",
 		      app->name);
+}
+
+/* A PROXY header speaks for all that comes on a connection, and that is not one client's there. */
+static void check_protocol(struct checker *c, const struct conf_app *app, const struct tree_node *key)
+{
+	const struct tree_node *proxy = tree_key(key->value, "proxy");
+
+	if (app->protocol == CONF_H2C && app->proxy && proxy)
+		problem_error(c->problems, proxy->line, proxy->column,
+			      "app '%s' has 'protocol: h2c', where clients share connections, so 'proxy' cannot say who one is; "
+			      "X-Forwarded-For does",
+			      app->name);
 }
 
 static void check_hosts(struct checker *c, struct conf_app *app, const struct tree_node *key)
@@ -364,6 +376,7 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 			continue;
 		check_run(&c, app, key);
 		check_eject(&c, app, key);
+		check_protocol(&c, app, key);
 		if (app->tcp)
 			check_tcp(&c, app, key);
 		else

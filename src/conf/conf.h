@@ -36,6 +36,7 @@ struct conf_listen {
 };
 
 enum conf_mixed { CONF_MIXED_OK, CONF_MIXED_NEVER };
+enum conf_protocol { CONF_HTTP1, CONF_H2C };
 enum conf_https { CONF_HTTPS_OPTIONAL, CONF_HTTPS_REDIRECT };
 enum conf_tls { CONF_TLS_FILES, CONF_TLS_AUTO };
 
@@ -104,6 +105,7 @@ struct conf_app {
 	uint64_t body_max;
 	uint32_t connect_ms, response_ms, body_ms, tunnel_ms, request_ms;
 	bool retry_unread;
+	enum conf_protocol protocol; /* what its targets speak */
 	int proxy; /* enum proxy_version */
 	enum conf_https https;
 	enum conf_tls tls; /* where its certificate comes from */

@@ -17,6 +17,7 @@ static const char *const mixed_words[] = {"ok", "never", NULL};
 static const char *const trace_words[] = {"off", "pass", "make", NULL}; /* enum table_trace */
 /* From CONF_ON on they mean yes. */
 static const char *const switch_words[] = {"false", "no", "off", "true", "yes", "on", NULL};
+static const char *const protocol_words[] = {"http1", "h2c", NULL}; /* enum conf_protocol */
 static const char *const https_words[] = {"optional", "redirect", NULL};
 static const char *const tls_words[] = {"files", "auto", NULL}; /* enum conf_tls */
 
@@ -224,6 +225,12 @@ const struct schema_row schema_rows[] = {
 	    .doc = "Percent of the app's recent requests (about 10 s)."),
 	ROW(APP(retry_least), "retry.least", INT, 0, 1000000, "10", .doc = "So many a second in any case."),
 
+	ROW(APP(protocol), "protocol", WORD, 0, 0, "http1", .words = protocol_words,
+	    .doc = "What is spoken with the targets. http1: HTTP/1.1. h2c: HTTP/2 without TLS and from the first byte on (prior "
+		   "knowledge), as servers of gRPC do; many requests share a connection, and trailers go both ways. Users may come "
+		   "with either. A target that says of a request that it does not work on it (REFUSED_STREAM, or a stream above "
+		   "the last of its GOAWAY) has not got it: it is sent again, whatever its method. Without health.path the target "
+		   "is up when it speaks HTTP/2. HTTP/2 over TLS to targets is not there, nor a WebSocket over HTTP/2 to them."),
 	ROW(APP(proxy), "proxy", WORD, 0, 0, "off", .words = proxy_words,
 	    .doc = "Begin each connection to a target with a PROXY protocol header of this version, which says who the client "
 		   "is. Such a connection serves one request and is not kept. Probes say LOCAL (UNKNOWN in v1)."),

@@ -15,6 +15,8 @@ enum retry_verdict retry_decide(const struct retry_facts *f)
 		return RETRY_NO;
 	if (f->written == 0)
 		return RETRY_UNSENT;
+	if (f->refused)
+		return RETRY_UNREAD;
 	if (f->stuck)
 		return f->safe_method && !f->moved && f->died_under < 2 ? RETRY_MOVED : RETRY_NO;
 	if (proven_unread(f))

@@ -7,7 +7,8 @@
  * over a unix socket, ECONNRESET before any byte of an answer, when head and body
  * had gone out in one write of at most 4 KiB (the kernel then says that they were
  * not read to the end; the assumption that an app's first read takes them all
- * can be switched off).
+ * can be switched off); or a target that speaks HTTP/2 says so itself (RFC 9113, 8.7: REFUSED_STREAM, or
+ * a stream above the last of its GOAWAY).
  * GET and HEAD, once: when no byte of an answer has arrived, and fewer than two targets
  * have died under it.
  * GET and HEAD that a stuck target owes (core/silence.h), once: it has not died, but for this request it
@@ -29,6 +30,7 @@ struct retry_facts {
 	uint64_t written;      /* bytes of it that the socket took */
 	uint32_t writes;       /* write calls that took bytes */
 	bool all_written;      /* head and whole body */
+	bool refused;	       /* the target has said that it does not work on it */
 	bool stuck;	       /* nothing broke: the target was ejected because it is stuck */
 	bool moved;	       /* it was sent on for that reason before */
 	int error;	       /* errno; 0: end of stream; ETIMEDOUT: no answer in time */

@@ -117,6 +117,7 @@ struct table_app {
 	uint32_t slow_start_ms; /* in which a target that came up grows into its share; 0: at once */
 	uint32_t retry_share, retry_least; /* percent of the requests; and so many a second */
 	struct eject_rules eject;
+	uint32_t h2;	 /* 1: its targets speak HTTP/2, with prior knowledge */
 	uint32_t policy; /* index + 1 of what its operator wants beyond that; 0: nothing */
 };
 

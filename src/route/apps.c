@@ -59,6 +59,7 @@ static struct target *target_make(struct thread *t, struct shared_target *shared
 	g->watch.on_time = stuck_on_watch;
 	list_init(&g->idle);
 	list_init(&g->active);
+	list_init(&g->h2);
 	map_put(&t->targets_by_id, g->id, g);
 	return g;
 }

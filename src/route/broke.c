@@ -38,7 +38,8 @@ static void count_retry(struct exchange *x, struct target *g, enum retry_verdict
 
 static struct retry_facts facts_of(const struct exchange *x, int error)
 {
-	return (struct retry_facts){.is_unix = x->target->kind == TARGET_UNIX,
+	/* What a socket says of all of its streams proves nothing about one. */
+	return (struct retry_facts){.is_unix = x->target->kind == TARGET_UNIX && !x->up->is_stream,
 				    .unread_counts = x->app->conf.retry_unread,
 				    .safe_method = x->safe,
 				    .replayable = !x->req || x->ask.sent <= x->req->len,
@@ -46,6 +47,7 @@ static struct retry_facts facts_of(const struct exchange *x, int error)
 				    .written = x->ask.sent,
 				    .writes = x->ask.writes,
 				    .all_written = x->ask.over,
+				    .refused = x->up->unread,
 				    .moved = x->moved,
 				    .error = error};
 }
@@ -66,14 +68,16 @@ static bool within_budget(struct exchange *x, enum retry_verdict v)
 	return false;
 }
 
-/* To another target, or into the waiting room. note: that it was at this one. */
+/* To another target, or into the waiting room. note: that it was at this one. One that says it does not work on
+ * it (HTTP/2) may be asked again, but not at once. */
 static void send_elsewhere(struct exchange *x, enum retry_verdict v, bool note)
 {
 	struct app *app = x->app;
+	bool unread = x->up->unread;
 
 	count_retry(x, x->target, v);
-	if (note)
-		exchange_note_tried(x, x->target, v == RETRY_UNSENT);
+	if (note || unread)
+		exchange_note_tried(x, x->target, v == RETRY_UNSENT || unread);
 	x->fresh = true;
 	x->cut = false;
 	exchange_let_go(x, false);
@@ -82,7 +86,8 @@ static void send_elsewhere(struct exchange *x, enum retry_verdict v, bool note)
 	app->refs++;
 	exchange_route(x);
 	/* It may stand behind others now, and have left a place that they can take. */
-	wait_freed(app);
+	if (!unread)
+		wait_freed(app);
 	app_unref(app);
 }
 
@@ -111,10 +116,10 @@ void exchange_broke(struct exchange *x, int error)
 
 	if (at_once)
 		upstream_learn(x->target, x->up->idle_ms);
-	if (!stale && !x->cut)
+	if (!stale && !x->cut && !f.refused)
 		stuck_failed(x->target, error);
 	x->stale |= stale && f.written;
-	x->died_under += f.written > 0;
+	x->died_under += f.written > 0 && !f.refused;
 	f.died_under = x->died_under;
 	v = retry_decide(&f);
 	if (v == RETRY_NO || (!at_once && !within_budget(x, v)))

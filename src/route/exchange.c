@@ -96,18 +96,21 @@ struct app *exchange_app(struct thread *t, struct http1_slice host, struct http1
 }
 
 /* A small body that came with its head goes out with it, in one write: then the kernel can prove
- * whether it was read, and it is still here when it must be sent again. */
-static void join_body(struct exchange *x)
+ * whether it was read, and it is still here when it must be sent again. part: a piece of it is kept, too:
+ * a target that speaks HTTP/2 may say of what went out in several that it has not worked on it. */
+static void join_body(struct exchange *x, bool part)
 {
 	struct out *o = &x->ask.out;
 	struct buffer *req = x->req, *more;
+	uint8_t first = x->ask.sent == 0; /* before it stands the head */
+	uint32_t start = first ? 0 : req->len;
 	size_t total = req->len;
 
 	if (x->framing == HTTP1_BODY_NONE || stream_fill(&x->ask) != STREAM_OVER)
 		return; /* what is wrong with it, pumping will find again */
-	for (uint8_t i = 1; i < o->n; i++)
+	for (uint8_t i = first; i < o->n; i++)
 		total += o->v[i].iov_len;
-	if (!x->ask.piece || !x->ask.ended || total > RETRY_WRITE_MAX)
+	if (!x->ask.piece || !(x->ask.ended || part) || total > RETRY_WRITE_MAX)
 		return;
 	if (total > req->cap) {
 		more = buffer_get(x->t, (uint32_t)total);
@@ -118,12 +121,24 @@ static void join_body(struct exchange *x)
 		buffer_put(x->t, &x->req);
 		x->req = req = more;
 	}
-	for (uint8_t i = 1; i < o->n; i++) {
+	for (uint8_t i = first; i < o->n; i++) {
 		memcpy(req->data + req->len, o->v[i].iov_base, o->v[i].iov_len);
 		req->len += (uint32_t)o->v[i].iov_len;
 	}
 	stream_consumed(&x->ask);
-	out_set_head(o, req->data, req->len);
+	out_set_head(o, req->data + start, req->len - start);
+}
+
+/* The next piece, as long as all that went out is still here. */
+static void join_more(struct exchange *x)
+{
+	struct conn *from = x->ask.from;
+
+	if (x->ask.sent != x->req->len || out_pending(&x->ask.out) || x->ask.ended)
+		return;
+	if (from->readable && !(from->in && from->in->len) && conn_read(from) <= 0)
+		return; /* pumping finds it again */
+	join_body(x, true);
 }
 
 void exchange_begin(struct client *c)
@@ -167,6 +182,10 @@ void exchange_begin(struct client *c)
 		return;
 	if (policy && policy_answers(x, policy, h))
 		return;
+	if (app->conf.h2 && !h->host.len) { /* HTTP/1.0 may leave it out */
+		answer_own(x, 400, "the app is asked over HTTP/2, which names a host: the request has none", false);
+		return;
+	}
 	if (app->conf.body_max && h->framing == HTTP1_BODY_LENGTH && h->length > app->conf.body_max) {
 		answer_own(x, 413, "the body is larger than this app takes", true);
 		return;
@@ -175,7 +194,7 @@ void exchange_begin(struct client *c)
 	if (app->conf.request_ms)
 		x->limit_ms = x->came_ms + app->conf.request_ms;
 	out_set_head(&x->ask.out, x->req->data, x->req->len);
-	join_body(x); /* a trailer is read into h */
+	join_body(x, app->conf.h2); /* a trailer is read into h */
 	exchange_route(x);
 }
 
@@ -313,8 +332,11 @@ static void ask_run(struct exchange *x)
 {
 	if (!x->ask.over && !x->ask_failed) {
 		uint64_t before = x->ask.sent;
-		enum stream_result r = stream_pump(&x->ask);
+		enum stream_result r;
 
+		if (x->app->conf.h2)
+			join_more(x);
+		r = stream_pump(&x->ask);
 		if (ask_went_wrong(x, r))
 			return;
 		if (r == STREAM_TO_BROKE) {

@@ -23,7 +23,7 @@ static int submit_answer(struct h2_flow *f, const nghttp2_nv *nv, size_t n)
 
 ssize_t h2_answer_head(struct h2_flow *f, const char *p, size_t len)
 {
-	const struct http1_limits limits = {.head_bytes = UINT32_MAX, .headers = HTTP1_PASSED_MAX};
+	const struct http1_limits limits = {UINT32_MAX, HTTP1_PASSED_MAX, true};
 	struct http1_head *head = &f->conn->t->head;
 	nghttp2_nv nv[HTTP1_PASSED_MAX + 1];
 	char status[4];

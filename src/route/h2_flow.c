@@ -56,6 +56,18 @@ void h2_flow_readable(struct h2_flow *f)
 	f->link->role->wake(f);
 }
 
+void h2_flow_head(struct h2_flow *f, struct buffer *text)
+{
+	struct buffer **last = &f->heads;
+
+	while (*last)
+		last = &(*last)->next;
+	text->next = NULL;
+	*last = text;
+	f->head_count++;
+	h2_flow_readable(f);
+}
+
 static void pop(struct h2_flow *f)
 {
 	struct buffer *b = f->body;
@@ -70,7 +82,7 @@ void h2_flow_dropped(struct h2_flow *f)
 {
 	while (f->body)
 		pop(f);
-	if (f->queued) {
+	if (f->queued && !f->link->ahead) {
 		nghttp2_session_consume_connection(f->link->ng, f->queued);
 		h2_flush_soon(f->link);
 	}
@@ -95,6 +107,22 @@ static bool next_piece(struct h2_flow *f)
 	f->frame = f->trailer ? f->trailer->data : "0\r\n\r\n";
 	f->frame_len = f->trailer ? f->trailer->len : 5;
 	return true;
+}
+
+static uint32_t read_head(struct h2_flow *f, char *p, uint32_t room)
+{
+	struct buffer *b = f->heads;
+	uint32_t n = MIN(room, b->len);
+
+	memcpy(p, b->data + b->at, n);
+	b->at += n;
+	b->len -= n;
+	if (b->len)
+		return n;
+	f->heads = b->next;
+	f->head_count--;
+	buffer_put(f->conn->t, &b);
+	return n;
 }
 
 static uint32_t read_frame(struct h2_flow *f, char *p, uint32_t room)
@@ -143,26 +171,26 @@ static ssize_t flow_recv(struct conn *c, void *p, size_t room)
 	struct h2_flow *f = c->layer_state;
 	uint32_t got = 0, before = f->queued, most = (uint32_t)MIN(room, BUFFER_MOST);
 
-	if (f->closed) {
-		errno = ECONNRESET;
-		return -1;
-	}
 	while (got < most) {
-		if (f->frame_len)
+		if (f->heads)
+			got += read_head(f, (char *)p + got, most - got);
+		else if (f->frame_len)
 			got += read_frame(f, (char *)p + got, most - got);
 		else if (f->piece)
 			got += read_body(f, (char *)p + got, most - got);
 		else if (!next_piece(f))
 			break;
 	}
-	if (before != f->queued) {
-		nghttp2_session_consume(f->link->ng, f->id, before - f->queued);
+	if (before != f->queued && !f->closed) {
+		nghttp2_session_consume_stream(f->link->ng, f->id, before - f->queued);
+		if (!f->link->ahead)
+			nghttp2_session_consume_connection(f->link->ng, before - f->queued);
 		grow_window(f, before - f->queued);
 		h2_flush_soon(f->link);
 	}
-	if (got || f->end_read)
+	if (got || f->end_read || (f->closed && !f->error))
 		return (ssize_t)got;
-	errno = EAGAIN;
+	errno = f->closed ? f->error : EAGAIN;
 	return -1;
 }
 
@@ -397,7 +425,8 @@ static ssize_t flow_send(struct conn *c, const struct iovec *v, size_t n)
 		if ((size_t)took < v[i].iov_len)
 			break;
 	}
-	h2_flush_soon(f->link);
+	if (!f->closed)
+		h2_flush_soon(f->link);
 	if (total)
 		return total;
 	errno = f->closed ? EPIPE : EAGAIN;
@@ -423,6 +452,10 @@ static void flow_close(struct conn *c, bool hard UNUSED)
 
 	while (f->body)
 		pop(f);
+	for (struct buffer *b; (b = f->heads);) {
+		f->heads = b->next;
+		buffer_put(c->t, &b);
+	}
 	buffer_put(c->t, &f->trailer);
 	buffer_put(c->t, &f->out);
 	buffer_put(c->t, &f->out_trailer);
@@ -435,6 +468,7 @@ void h2_flow_init(struct h2_flow *f, struct h2_link *l, struct conn *c)
 {
 	f->link = l;
 	f->conn = c;
+	f->error = ECONNRESET;
 	c->layer = &h2_flow_layer;
 	c->layer_state = f;
 }

@@ -255,6 +255,20 @@ static void mem_free(void *p, void *user)
 
 /* --- its life --- */
 
+/* What a client's session begins with lies in that shared buffer from the start: others would write over it. */
+static bool take_preface(struct h2_link *l)
+{
+	const uint8_t *p;
+	ssize_t n = nghttp2_session_mem_send(l->ng, &p);
+
+	l->left = n > 0 ? buffer_get(l->conn->t, (uint32_t)n) : NULL;
+	if (!l->left)
+		return false;
+	memcpy(l->left->data, p, (size_t)n);
+	l->left->len = (uint32_t)n;
+	return true;
+}
+
 bool h2_link_open(struct h2_link *l, bool server, void (*more)(nghttp2_session_callbacks *cb))
 {
 	nghttp2_mem mem = {l, mem_malloc, mem_free, mem_calloc, mem_realloc};
@@ -280,7 +294,7 @@ bool h2_link_open(struct h2_link *l, bool server, void (*more)(nghttp2_session_c
 	}
 	nghttp2_session_callbacks_del(cb);
 	nghttp2_option_del(o);
-	return l->ng;
+	return l->ng && (server || take_preface(l));
 }
 
 void h2_link_fini(struct h2_link *l)

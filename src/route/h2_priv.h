@@ -13,6 +13,10 @@
  *	h2_frames.c	what nghttp2 calls back for those
  *	h2_answer.c	the heads of answers
  *
+ *	h2_up.c		connections to targets
+ *	h2_ask.c	streams of theirs, as connections to targets that speak HTTP/1.1
+ *	h2_up_frames.c	what nghttp2 calls back for those
+ *
  * Rule of who calls whom: nghttp2 calls back from within reading (h2_run) and writing
  * (the flush at the end of a turn) only, and what it calls never runs an exchange: it
  * notes, and asks for a turn (client_again). Exchanges, in their turns, only submit.
@@ -59,6 +63,7 @@ struct h2_link {
 	struct list in_flush;
 	struct buffer *left; /* what the socket did not take */
 	struct flood flood;
+	bool ahead;  /* the window of the connection is given back when bytes come, not when they are read */
 	bool full;   /* no room for the DATA frame that nghttp2 wants to send */
 	bool making; /* the session */
 	/* Fields that are coming in, and become text: */
@@ -78,6 +83,8 @@ struct h2_flow {
 	struct conn *conn; /* without a descriptor: h2_flow_layer, with this as its state */
 	int32_t id;
 	/* what came and was not read yet */
+	struct buffer *heads; /* of answers; whoever gets requests has theirs otherwise */
+	uint32_t head_count;
 	struct buffer *body, *body_last, *trailer;
 	uint32_t queued; /* bytes of body */
 	uint32_t window, taken; /* what may be sent ahead; and was taken since that grew */
@@ -97,6 +104,7 @@ struct h2_flow {
 	bool remote_ended, end_read; /* END_STREAM came; was read */
 	bool deferred, local_ended;
 	bool closed; /* nghttp2 knows it no more */
+	int error;   /* then: how it ended, unless in order; 0: by an end of the connection */
 };
 
 extern const struct conn_layer h2_flow_layer;
@@ -156,6 +164,7 @@ void h2_link_end(struct h2_link *l, bool ended, const char *key);
 void h2_flow_init(struct h2_flow *f, struct h2_link *l, struct conn *c); /* of zeros; c is an open one */
 bool h2_flow_data(struct h2_flow *f, const uint8_t *p, size_t len); /* false: no memory */
 void h2_flow_readable(struct h2_flow *f);
+void h2_flow_head(struct h2_flow *f, struct buffer *text); /* takes it over */
 void h2_flow_dropped(struct h2_flow *f); /* gives up what is queued; the others get the window */
 size_t h2_flow_fields(const struct http1_head *head, bool tunnel, nghttp2_nv *ret);
 nghttp2_data_provider h2_flow_body(struct h2_flow *f);
@@ -180,3 +189,63 @@ ssize_t h2_answer_head(struct h2_flow *f, const char *p, size_t len);
 
 /* h2_frames.c */
 void h2_frames_set(nghttp2_session_callbacks *cb);
+
+/* --- targets --- */
+
+#define H2_ASK_WINDOW 65535u	   /* body bytes of a stream that may wait here */
+#define H2_UP_WINDOW (1024u * 1024) /* of a connection on their way */
+#define H2_UP_HEAD (BUFFER_LARGE - 1024) /* of an answer; a reader has BUFFER_LARGE for its text */
+#define H2_PING_MS 15000	   /* silence, over TCP, after which a connection is asked whether it is there */
+#define H2_PING_AGAIN_MS 300000	   /* servers of gRPC take PINGs that come more often for an attack */
+
+struct h2_up {
+	struct h2_link link;
+	struct conn conn;
+	struct target *target; /* referenced */
+	struct list in_target, asks;
+	struct loop_timer timer;
+	uint32_t ask_count; /* streams that nghttp2 knows, or will know */
+	uint64_t heard_ms, idle_since_ms, pinged_ms;
+	uint64_t done_ms; /* since then there are streams that nobody reads any more; 0: there are none */
+	bool connecting;
+	bool old;     /* it had a stream before */
+	bool closing; /* no new streams */
+	bool goodbye; /* GOAWAY was said */
+	bool pinging; /* the answer is due */
+	bool more;    /* there is more to be read */
+};
+
+struct h2_ask {
+	struct upstream up; /* its conn has no descriptor */
+	struct h2_flow flow;
+	struct h2_up *h2;   /* NULL: the stream is over, or its connection is; what came can still be read */
+	struct list in_h2;
+	struct buffer *text; /* of a head that is coming in */
+	bool head_sent;	     /* the HEADERS of the request went out */
+	bool final;	     /* the head of the answer came */
+	bool done;	     /* its exchange has let go of it; nghttp2 has not */
+};
+
+static inline struct h2_up *h2_up_of(struct h2_link *l)
+{
+	return container_of(l, struct h2_up, link);
+}
+
+static inline struct h2_ask *h2_ask_of_flow(struct h2_flow *f)
+{
+	return f ? container_of(f, struct h2_ask, flow) : NULL;
+}
+
+/* h2_up.c */
+void h2_up_wait(struct h2_up *h); /* what is waited for has changed */
+
+/* h2_ask.c */
+struct h2_ask *h2_ask_new(struct h2_up *h); /* NULL: no memory */
+/* It is over for nghttp2, or with its connection. The connection may be idle then. */
+void h2_ask_over(struct h2_ask *a);
+void h2_ask_wake(struct h2_flow *f);
+void h2_ask_reset(struct h2_ask *a, int error, uint32_t code); /* by us: what came cannot be used */
+ssize_t h2_ask_head(struct h2_flow *f, const char *p, size_t len);
+
+/* h2_up_frames.c */
+void h2_up_frames_set(nghttp2_session_callbacks *cb);

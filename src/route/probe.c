@@ -8,6 +8,9 @@
  * not followed. Without a path, a connection that opens passes. Its own connection
  * each time: an app that takes no new ones is not up.
  *
+ * A target that speaks HTTP/2 is asked in that, and without a path whether it speaks it (probe_h2.c): a
+ * connection that opens would be no proof that its requests can be sent.
+ *
  * A process that is stopped still has connections opened by its kernel. So when a target without a
  * health path is suspected to be stuck, it is asked `OPTIONS *`, the ping of HTTP (RFC 9110, 9.3.7), and
  * whatever it says to that is a sign of life.
@@ -31,6 +34,8 @@ struct probe {
 	uint32_t interval_ms, timeout_ms, rise, fall, slot, app_slot, seen, proxy;
 	uint32_t len;
 	bool open, asked, watched;
+	bool is_h2;
+	struct probe_h2 *h2; /* the question in hand */
 	bool life; /* it is no health path that was asked for: any answer is a sign of life */
 	char host[256], path[1024], name[MSG_NAME], answer[PROBE_HEAD];
 };
@@ -70,6 +75,8 @@ static void close_probe(struct probe *p)
 		return;
 	p->open = false;
 	p->r->probes_open--;
+	probe_h2_end(p->h2);
+	p->h2 = NULL;
 	loop_io_del(&p->r->loop, &p->io);
 	close(fd);
 }
@@ -115,6 +122,14 @@ static void ask(struct probe *p)
 	const struct proxy_ends own = {.known = false};
 	int n = 0;
 
+	if (p->is_h2) {
+		p->life = false;
+		p->asked = true;
+		p->h2 = probe_h2_ask(p->io.fd, p->host, p->path);
+		if (!p->h2)
+			done(p, HEALTH_FAILED, errno ? errno : EIO);
+		return;
+	}
 	/* Never of a TCP app: what is silent there owes nobody an answer. */
 	p->life = !p->path[0] && (atomic_load(&p->shared->suspect) ||
 				  atomic_load(&p->shared->ejected) == EJECT_STUCK);
@@ -135,6 +150,16 @@ static void ask(struct probe *p)
 	/* A fresh socket takes it whole. */
 	if (send(p->io.fd, text, (size_t)n, MSG_NOSIGNAL) != n)
 		done(p, HEALTH_FAILED, errno ? errno : EIO);
+}
+
+static void read_answer_h2(struct probe *p)
+{
+	int n = probe_h2_read(p->h2, p->io.fd);
+
+	if (!n)
+		return;
+	p->len = n > 0;
+	done(p, n >= 200 && n <= 399 ? HEALTH_PASSED : HEALTH_FAILED, n < 0 ? -n : n);
 }
 
 static void read_answer(struct probe *p)
@@ -174,7 +199,10 @@ static void on_probe(struct loop_io *io, uint32_t events)
 	socklen_t len = sizeof(error);
 
 	if (p->asked) {
-		read_answer(p);
+		if (p->h2)
+			read_answer_h2(p);
+		else
+			read_answer(p);
 		return;
 	}
 	if (getsockopt(io->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
@@ -300,6 +328,7 @@ static void probe_obey(struct probe *p, const struct table *t, const struct tabl
 	p->rise = MAX(app->rise, 1u);
 	p->fall = MAX(app->fall, 1u);
 	p->proxy = app->proxy;
+	p->is_h2 = app->h2;
 	snprintf(p->host, sizeof(p->host), "%.*s", host ? (int)host->host_len : 9,
 		 host ? table_string(t, host->host) : "localhost");
 	util_copy(p->path, sizeof(p->path), table_string(t, app->health_path));

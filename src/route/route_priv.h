@@ -261,6 +261,7 @@ struct target {
 	struct app *app;
 	struct shm_counts *n;
 	struct list idle;   /* struct upstream, newest last */
+	struct list h2;	    /* struct h2_up: connections that speak HTTP/2 */
 	struct list active; /* struct upstream */
 	struct loop_timer drain;
 	struct loop_timer watch; /* armed while it owes answers, and some time longer */
@@ -304,6 +305,8 @@ struct upstream {
 	uint64_t idle_since_ms, idle_ms; /* idle_ms: for how long it was, when it was taken */
 	bool connecting, reused;
 	bool outdated; /* the target has another address now */
+	bool is_stream; /* of HTTP/2: h2_ask.c */
+	bool unread;	/* the target has said that it does not work on what was sent */
 };
 
 enum connect_result { CONNECT_OK, CONNECT_GOING_ON, CONNECT_BACKLOG, CONNECT_FAILED };
@@ -317,6 +320,8 @@ void upstream_drop_idle(struct target *g);
 void upstream_outdate(struct target *g); /* keeps no connection that there is now */
 void upstream_sweep(struct thread *t); /* closes those that were idle for too long */
 int upstream_error(struct upstream *u);
+/* Begins to connect c (initialised) to the target. 0: *ret_going_on says whether it is to be waited for; -1: errno. */
+int upstream_connect(struct conn *c, const struct target *g, bool *ret_going_on);
 /* Its target ended it when it had been idle for age_ms. */
 void upstream_learn(struct target *g, uint64_t age_ms);
 
@@ -417,6 +422,16 @@ void h2_drain_all(struct thread *t);
 void h2_flush(struct thread *t); /* the end of a turn: what it made is sent */
 void h2_stream_run(struct client *c);
 void h2_stream_over(struct client *c); /* there is no exchange (any more), and none will come */
+
+/* --- HTTP/2 with targets (h2_up.c; likewise) --- */
+
+/* As upstream_get(): a stream of a connection to the target that has a place for one more. */
+enum connect_result h2_up_get(struct exchange *x, struct target *g, bool fresh);
+void h2_up_drop_idle(struct target *g);	/* no new streams; each connection ends with its last */
+/* Its exchange lets go of it. whole: after an answer that was read to its end; else the target is told that
+ * nobody wants it any more. */
+void h2_ask_close(struct upstream *u, bool whole);
+int h2_ask_error(struct upstream *u);
 
 /* --- exchanges (exchange.c, pick.c, reply.c, answer.c, wait.c) --- */
 
@@ -629,7 +644,7 @@ struct thread {
 	struct list h2_sessions, h2_flush; /* struct h2: all of them; struct h2_link: with frames to send */
 	struct buffer *h2_out;		   /* scratch, for those frames */
 	void *h2_frame;			   /* scratch of nghttp2 */
-	struct pool clients, exchanges, upstreams, h2_streams, small, large;
+	struct pool clients, exchanges, upstreams, h2_streams, h2_asks, small, large;
 	struct tls_thread *tls; /* NULL: it has had no certificate yet */
 	struct list everyone; /* struct client, those that are offered excepted */
 	struct leaving *leaving; /* NULL: this router stays */
@@ -710,6 +725,12 @@ void view_outage(struct router *r, uint32_t app); /* after health changed there 
 void bell_ring(int fd);
 void probe_take(struct router *r, struct view *v); /* a new table */
 void probe_refused(struct router *r);
+/* probe_h2.c: a question in HTTP/2, over a connection of its own. path "": whether that is spoken. */
+struct probe_h2;
+struct probe_h2 *probe_h2_ask(int fd, const char *host, const char *path); /* NULL: errno */
+/* Bytes are there. > 0: the answer: a status, 200 when none was asked for; 0: it is still to come; -errno. */
+int probe_h2_read(struct probe_h2 *p, int fd);
+void probe_h2_end(struct probe_h2 *p); /* harmless on NULL; its socket is the caller's */
 void probe_now(struct shared_target *g); /* unless one is on its way already */
 /* eject.c */
 void eject_start(struct router *r);

@@ -54,6 +54,10 @@ void upstream_close(struct upstream *u)
 {
 	struct thread *t = u->conn.t;
 
+	if (u->is_stream) {
+		h2_ask_close(u, false);
+		return;
+	}
 	if (list_linked(&u->in_age))
 		unpool(u);
 	else
@@ -80,6 +84,10 @@ void upstream_keep(struct upstream *u)
 	struct target *g = u->target;
 	struct thread *t = u->conn.t;
 
+	if (u->is_stream) {
+		h2_ask_close(u, true);
+		return;
+	}
 	if (g->use != USE_SERVE || t->leaving || g->app->conf.proxy || g->idle_count >= IDLE_MAX || u->conn.half_closed ||
 	    u->conn.broken || u->outdated || !is_drained(u)) {
 		upstream_close(u);
@@ -99,6 +107,7 @@ void upstream_drop_idle(struct target *g)
 {
 	while (!list_empty(&g->idle))
 		upstream_close(container_of(g->idle.next, struct upstream, in_target));
+	h2_up_drop_idle(g);
 }
 
 void upstream_outdate(struct target *g)
@@ -152,12 +161,35 @@ static int connect_to(const struct target *g, int fd)
 	return rc;
 }
 
+int upstream_connect(struct conn *c, const struct target *g, bool *ret_going_on)
+{
+	int family = g->kind == TARGET_UNIX ? AF_UNIX : ((const struct sockaddr *)g->addr)->sa_family;
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1, saved;
+
+	if (fd < 0)
+		return -1;
+	*ret_going_on = false;
+	if (g->kind == TARGET_TCP)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (connect_to(g, fd) < 0) {
+		if (errno != EINPROGRESS)
+			goto failed;
+		*ret_going_on = true;
+		c->writable = false;
+	}
+	if (conn_watch(c, fd, g->kind == TARGET_UNIX) == 0)
+		return 0;
+failed:
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
 static struct upstream *open_new(struct exchange *x, struct target *g)
 {
 	struct thread *t = x->t;
 	struct upstream *u = pool_get(t, &t->upstreams);
-	int family = g->kind == TARGET_UNIX ? AF_UNIX : ((const struct sockaddr *)g->addr)->sa_family;
-	int fd, one = 1;
 
 	if (!u) {
 		errno = ENOMEM;
@@ -166,26 +198,8 @@ static struct upstream *open_new(struct exchange *x, struct target *g)
 	memset(u, 0, sizeof(*u));
 	conn_init(&u->conn, t, on_upstream);
 	u->target = g;
-	fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		goto failed;
-	if (g->kind == TARGET_TCP)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (connect_to(g, fd) < 0) {
-		if (errno != EINPROGRESS)
-			goto failed;
-		u->connecting = true;
-		u->conn.writable = false;
-	}
-	if (conn_watch(&u->conn, fd, g->kind == TARGET_UNIX) == 0)
+	if (upstream_connect(&u->conn, g, &u->connecting) == 0)
 		return u;
-failed:
-	if (fd >= 0) {
-		int saved = errno;
-
-		close(fd);
-		errno = saved;
-	}
 	if (!pool_put(&t->upstreams, u))
 		free(u);
 	return NULL;
@@ -193,8 +207,11 @@ failed:
 
 enum connect_result upstream_get(struct exchange *x, struct target *g, bool fresh)
 {
-	struct upstream *u = fresh ? NULL : take_idle(x, g);
+	struct upstream *u;
 
+	if (g->app->conf.h2)
+		return h2_up_get(x, g, fresh);
+	u = fresh ? NULL : take_idle(x, g);
 	if (u) {
 		shm_add(&g->n->reused, 1);
 	} else {
@@ -220,6 +237,8 @@ int upstream_error(struct upstream *u)
 	int error = 0;
 	socklen_t len = sizeof(error);
 
+	if (u->is_stream)
+		return h2_ask_error(u);
 	if (getsockopt(u->conn.io.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		return errno;
 	return error;

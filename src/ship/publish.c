@@ -195,6 +195,7 @@ static void app_values(const struct ship_app *a, struct table_app *v)
 		.rise = c->health_rise,
 		.fall = c->health_fall,
 		.retry_unread = c->retry_unread,
+		.h2 = c->protocol == CONF_H2C,
 		.proxy = (uint32_t)c->proxy,
 		.to_https = c->https == CONF_HTTPS_REDIRECT,
 		.acme = c->tls == CONF_TLS_AUTO && a->ship->acme[0],

@@ -15,6 +15,7 @@
 #include "core/certs.h"
 #include "core/renew.h"
 #include "core/tally.h"
+#include "wire/h2_head.h"
 #include "wire/proxy.h"
 #include "wire/ring.h"
 
@@ -373,7 +374,7 @@ json_t *tell_limits_json(struct call *c)
 	CLEANUP(json_decrefp) json_t *certificates = c->t->options.certificates(c->t->options.arg);
 	json_t *list = json_array();
 	uint64_t clients = 0, refused = 0, failed = 0, dropped = 0, memory = 0, calls = 0,
-		 calls_refused = 0, late = 0, unproxied = 0, many = 0, full = 0, calmed = 0;
+		 calls_refused = 0, late = 0, unproxied = 0, many = 0, full = 0, calmed = 0, full_up = 0;
 	struct rlimit files;
 	struct state_usage usage;
 	struct err e;
@@ -391,6 +392,7 @@ json_t *tell_limits_json(struct call *c)
 		full += shm_get(&x->addresses_full);
 		late += shm_get(&x->tls_late);
 		calmed += shm_get(&x->h2_calmed);
+		full_up += shm_get(&x->h2_full);
 	}
 	for (uint32_t i = 0; i < c->t->listener_count; i++) {
 		uint64_t n;
@@ -404,6 +406,9 @@ json_t *tell_limits_json(struct call *c)
 	limit(list, "clients.addresses", "addresses whose connections are counted", TALLY_KEYS, 0, full);
 	limit(list, "streams", "requests at once on an HTTP/2 connection (overflowed: ended for a flood)",
 	      s->conf->streams, 0, calmed);
+	limit(list, "targets.http2", "connections with HTTP/2 to a target, each thread; what finds no stream waits",
+	      H2_UPS, 0, full_up);
+	limit(list, "targets.streams", "requests at once on one, if the target allows as many", H2_ASKS, 0, 0);
 	getrlimit(RLIMIT_NOFILE, &files);
 	limit(list, "routers", "the one that serves, and one beside it", SHM_BANKS,
 	      1 + (s->parts[PART_OTHER].pid != 0), 0);

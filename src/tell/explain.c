@@ -89,7 +89,8 @@ static int read_client(struct explain *x, struct err *e)
 /* What the router would refuse before it knows whose the request is. */
 static bool read_request(struct explain *x)
 {
-	const struct http1_limits limits = {x->t->limits.header_bytes, x->t->limits.header_count};
+	const struct http1_limits limits = {.head_bytes = x->t->limits.header_bytes,
+					    .headers = x->t->limits.header_count};
 	static const int status[] = {[HTTP1_BAD] = 400,	      [HTTP1_LONG_LINE] = 414, [HTTP1_LONG_HEAD] = 431,
 				     [HTTP1_VERSION] = 505, [HTTP1_CODING] = 501};
 	const char *why = "it is not complete";

@@ -204,6 +204,8 @@ void explain_cases(struct explain *x)
 		 safe ? "" : "; it is never sent twice");
 	add_case(list, "the target breaks before it answers", "%s",
 		 safe ? "it is sent once more, to another one if there is one; then 502"
+		      : a->h2 ? "it is sent again if it did not go out or the target says that it does not work on it; "
+				"else 502"
 		      : a->retry_unread
 			    ? "it is sent to another one if nothing of it was written or the socket proves it "
 			      "unread; else 502"

@@ -69,7 +69,7 @@ static void refuse_head(struct server_conn *c, enum http1_result r, const char *
 /* Returns whether there was a whole head. */
 static bool take_head(struct server_conn *c)
 {
-	static const struct http1_limits limits = {SERVER_HEAD_MAX, SERVER_HEADERS_MAX};
+	static const struct http1_limits limits = {.head_bytes = SERVER_HEAD_MAX, .headers = SERVER_HEADERS_MAX};
 	struct http1_head *head = &c->server->head;
 	const char *why;
 	enum http1_result r;

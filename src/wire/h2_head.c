@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/h2_head.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "wire/http1_priv.h"
 
 #define END_ROOM 160 /* what h2_head_end() adds at most */
+#define STATUS_ROOM 64 /* a status line */
 
 static const char *const pseudo_names[] = {
 #define X(name, text) [H2_##name] = text,
@@ -167,6 +169,28 @@ static enum http1_result put_first_lines(struct h2_head *h)
 	return HTTP1_DONE;
 }
 
+/* The status line (RFC 9113, 8.3.2); 101 is not of this version (8.6). */
+static enum http1_result take_status(struct h2_head *h, struct http1_slice name, struct http1_slice v)
+{
+	char line[STATUS_ROOM];
+	uint16_t status = 0;
+
+	if (!http1_is(name, ":status"))
+		return bad(h, "a pseudo field that is not for answers");
+	if (h->begun)
+		return bad(h, h->status ? "a pseudo field behind the others" : ":status is not the first field");
+	for (uint32_t i = 0; i < v.len && v.len == 3; i++)
+		status = v.p[i] >= '0' && v.p[i] <= '9' ? (uint16_t)(status * 10 + v.p[i] - '0') : 1000;
+	if (status < 100 || status > 599 || status == 101)
+		return bad(h, "invalid :status");
+	if (h->cap - h->len < STATUS_ROOM)
+		return HTTP1_MORE;
+	put(h, line, (uint32_t)snprintf(line, sizeof(line), "HTTP/1.1 %u %s\r\n", status, http1_reason(status)));
+	h->status = status;
+	h->begun = true;
+	return HTTP1_DONE;
+}
+
 /* --- fields --- */
 
 static enum http1_result put_field(struct h2_head *h, struct http1_slice name,
@@ -237,13 +261,19 @@ static enum http1_result take_field(struct h2_head *h, struct http1_slice name,
 {
 	if (is_of_connection(name))
 		return bad(h, "a field that is about one connection");
-	if (http1_is(name, "te")) {
+	if (http1_is(name, "te") && h->kind != H2_HEAD_ANSWER) {
 		if (!http1_is(value, "trailers"))
 			return bad(h, "TE is not 'trailers'");
 		h->te_trailers = true; /* is said with Connection, at the end */
 		return HTTP1_DONE;
 	}
 	if (h->kind == H2_HEAD_TRAILER)
+		return put_field(h, name, value);
+	if (http1_is(name, "content-length")) {
+		h->length = true;
+		h->empty = is_zero(value);
+	}
+	if (h->kind == H2_HEAD_ANSWER)
 		return put_field(h, name, value);
 	if (http1_is(name, "host"))
 		return put_host(h, name, value);
@@ -252,10 +282,6 @@ static enum http1_result take_field(struct h2_head *h, struct http1_slice name,
 	if (http1_is(name, "http2-settings") ||
 	    (h2_head_is_tunnel(h) && http1_is(name, "sec-websocket-key")))
 		return HTTP1_DONE;
-	if (http1_is(name, "content-length")) {
-		h->length = true;
-		h->empty = is_zero(value);
-	}
 	return put_field(h, name, value);
 }
 
@@ -264,9 +290,11 @@ enum http1_result h2_head_field(struct h2_head *h, struct http1_slice name, stru
 	if (!value_is_fine(value))
 		return bad(h, "invalid byte in the value of a field");
 	if (name.len && name.p[0] == ':')
-		return take_pseudo(h, name, value);
+		return h->kind == H2_HEAD_ANSWER ? take_status(h, name, value) : take_pseudo(h, name, value);
 	if (!name_is_fine(name))
 		return bad(h, "invalid byte in the name of a field");
+	if (!h->begun && h->kind == H2_HEAD_ANSWER)
+		return bad(h, ":status is missing");
 	if (!h->begun) {
 		enum http1_result r = put_first_lines(h);
 
@@ -280,10 +308,34 @@ enum http1_result h2_head_field(struct h2_head *h, struct http1_slice name, stru
 	return take_field(h, name, value);
 }
 
+/* The body's framing. Without a length, and open, an answer in HTTP/1.1 would go on to the connection's end. */
+static enum http1_result end_answer(struct h2_head *h, bool ended)
+{
+	bool interim = h->status / 100 == 1, none = interim || h->to_head || h->status == 204 || h->status == 304;
+
+	if (!h->begun)
+		return bad(h, ":status is missing");
+	if (interim && ended)
+		return bad(h, "an interim answer that is the last");
+	if (ended && !none && h->length && !h->empty)
+		return bad(h, "Content-Length is not the length of the body");
+	if (h->cap - h->len < END_ROOM)
+		return HTTP1_MORE;
+	h->chunked = !none && !h->length && !ended;
+	if (h->chunked)
+		PUT(h, "transfer-encoding: chunked\r\n");
+	else if (!none && !h->length)
+		PUT(h, "content-length: 0\r\n");
+	PUT(h, "\r\n");
+	return HTTP1_DONE;
+}
+
 enum http1_result h2_head_end(struct h2_head *h, bool ended, const char *key)
 {
 	bool tunnel = h2_head_is_tunnel(h);
 
+	if (h->kind == H2_HEAD_ANSWER)
+		return end_answer(h, ended);
 	if (!h->begun) {
 		enum http1_result r = put_first_lines(h);
 

@@ -366,7 +366,7 @@ static enum http1_result head(const char *p, size_t len, size_t start, size_t *s
 	if (whole != HTTP1_DONE)
 		return whole;
 	r = parse(&at, p + MAX(start, MIN(len, shape.limit)),
-		  MIN(limits->headers, (uint32_t)HTTP1_PASSED_MAX), ret, why);
+		  MIN(limits->headers, limits->passed ? (uint32_t)HTTP1_PASSED_MAX : HTTP1_HEADERS_MAX), ret, why);
 	if (r != HTTP1_DONE) {
 		whole = http1_find_end(p, len, &shape, scanned, why);
 		ensure(whole != HTTP1_DONE || r != HTTP1_MORE);

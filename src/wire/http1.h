@@ -107,7 +107,8 @@ enum http1_result {
 };
 
 struct http1_limits {
-	uint32_t head_bytes, headers; /* headers: of a head that came, at most HTTP1_HEADERS_MAX */
+	uint32_t head_bytes, headers; /* headers: at most HTTP1_HEADERS_MAX, */
+	bool passed;		      /* or HTTP1_PASSED_MAX in one that was made to be sent on */
 };
 
 /* Parses a request head at p[0..len). *scanned is 0 for a new head and kept by the caller between

@@ -153,7 +153,8 @@ struct shm_slot {
 	X(tls_garbage, "connections to a TLS address that sent something else")                   \
 	X(h2_connections, "client connections that spoke HTTP/2")                                  \
 	X(h2_streams, "streams of theirs")                                                         \
-	X(h2_calmed, "ended for what asks for much and leads to nothing")
+	X(h2_calmed, "ended for what asks for much and leads to nothing")                          \
+	X(h2_full, "tries at targets all of whose HTTP/2 connections were full")
 
 struct shm_thread {
 	_Atomic uint64_t generation; /* of the table in use */

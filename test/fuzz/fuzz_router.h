@@ -153,7 +153,7 @@ static void says_who(const struct http1_head *h)
 /* One request, whole or not yet; what is behind it belongs to a tunnel, or is not there. */
 static void check(const char *p, size_t len, bool *ret_whole)
 {
-	static const struct http1_limits limits = {BYTES, HTTP1_HEADERS_MAX};
+	static const struct http1_limits limits = {.head_bytes = BYTES, .headers = HTTP1_HEADERS_MAX};
 	static struct http1_head h;
 	struct http1_chunked c = {0};
 	size_t scanned = 0, used = 0, n;

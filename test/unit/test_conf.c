@@ -351,6 +351,22 @@ static void listeners_say_from_whom_a_proxy_header_comes(void **state UNUSED)
 		"f:1:11: error: listen: 'proxy' stands beside an address; expected 'http: ADDRESS:PORT' too\n");
 }
 
+static void targets_may_speak_http2(void **state UNUSED)
+{
+	struct conf *c = parse("apps: {a: {run: 'x $PORT', protocol: h2c, hosts: [a]}, b: {run: 'x $PORT', hosts: [b]}}\n");
+
+	assert_int_equal(conf_app(c, "a")->protocol, CONF_H2C);
+	assert_int_equal(conf_app(c, "b")->protocol, CONF_HTTP1);
+	conf_free(c);
+	refused("apps: {a: {run: 'x $PORT', protocol: h2}}\n",
+		"f:1:38: error: protocol: expected one of http1, h2c, found 'h2'; did you mean 'h2c'?\n");
+	refused("apps: {a: {run: 'x $PORT', protocol: h2c, proxy: v2}}\n",
+		"f:1:43: error: app 'a' has 'protocol: h2c', where clients share connections, so 'proxy' cannot say who one "
+		"is; X-Forwarded-For does\n");
+	refused("apps: {a: {run: 'x $PORT', protocol: h2c, tcp: '0.0.0.0:1'}}\n",
+		"f:1:28: error: app 'a' has 'tcp', so 'protocol' means nothing: nobody reads what its users say\n");
+}
+
 static void an_app_may_have_an_address_of_its_own(void **state UNUSED)
 {
 	struct conf *c = parse("apps: {db: {tcp: '0.0.0.0:6379', targets: [127.0.0.1:1], proxy: v2}, "
@@ -897,6 +913,7 @@ int main(void)
 	    cmocka_unit_test(what_no_authority_could_issue_is_refused),
 	    cmocka_unit_test(one_certificate_has_so_many_names),
 	    cmocka_unit_test(listeners_say_from_whom_a_proxy_header_comes),
+	    cmocka_unit_test(targets_may_speak_http2),
 	    cmocka_unit_test(an_app_may_have_an_address_of_its_own),
 	    cmocka_unit_test(everything_can_be_said_of_an_app),
 	    cmocka_unit_test(the_example_is_right),

@@ -220,6 +220,78 @@ static void what_is_too_long_is_refused(void **state UNUSED)
 	assert_int_equal(FIELDS(USUAL, "x", path), HTTP1_LONG_HEAD);
 }
 
+/* --- answers --- */
+
+static void answer(bool to_head)
+{
+	h2_head_begin(&head, memory, sizeof(memory), 16384, H2_HEAD_ANSWER);
+	head.to_head = to_head;
+}
+
+static void an_answer_gets_a_status_line_and_a_framing(void **state UNUSED)
+{
+	answer(false);
+	assert_int_equal(FIELDS(":status", "200", "x-a", "1", "te", "any", "host", "h"), HTTP1_DONE);
+	made(false, "HTTP/1.1 200 OK\r\nx-a: 1\r\nte: any\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n");
+	assert_true(head.chunked);
+	answer(false);
+	assert_int_equal(FIELDS(":status", "599", "content-length", "5"), HTTP1_DONE);
+	made(false, "HTTP/1.1 599 \r\ncontent-length: 5\r\n\r\n");
+	assert_false(head.chunked);
+	answer(false); /* what is over may not look as if it went on to the connection's end */
+	assert_int_equal(FIELDS(":status", "200", "grpc-status", "5"), HTTP1_DONE);
+	made(true, "HTTP/1.1 200 OK\r\ngrpc-status: 5\r\ncontent-length: 0\r\n\r\n");
+}
+
+static void an_answer_without_a_body_is_told_none(void **state UNUSED)
+{
+	static const char *const status[] = {"103", "204", "304"};
+
+	for (size_t i = 0; i < ARRAY_LEN(status); i++) {
+		answer(false);
+		assert_int_equal(FIELDS(":status", status[i]), HTTP1_DONE);
+		assert_int_equal(h2_head_end(&head, false, NULL), HTTP1_DONE);
+		assert_false(head.chunked);
+		assert_null(memmem(head.p, head.len, "transfer", 8));
+	}
+	answer(true);
+	assert_int_equal(FIELDS(":status", "200"), HTTP1_DONE);
+	made(false, "HTTP/1.1 200 OK\r\n\r\n");
+	answer(true);
+	assert_int_equal(FIELDS(":status", "200", "content-length", "7"), HTTP1_DONE);
+	made(true, "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n");
+}
+
+static void answers_that_are_none_are_refused(void **state UNUSED)
+{
+	static const char *const wrong[][4] = {
+		{":status", "20"},   {":status", "2000"}, {":status", "2x0"},	  {":status", "x20"},
+		{":status", "099"},  {":status", "600"},  {":status", "101"},	  {":status", ""},
+		{":path", "/"},	     {"x", "1"},	  {":status", "200", ":status", "200"},
+		{"x", "1", ":status", "200"},		  {":status", "200", "connection", "x"},
+		{":status", "200", "transfer-encoding", "chunked"},		  {":status", "200", "X", "y"},
+		{":status", "200", "a", "b\r\nc"},	  {":status", "200", ":method", "GET"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+		enum http1_result r;
+
+		answer(false);
+		r = h2_head_field(&head, slice(wrong[i][0]), slice(wrong[i][1]));
+		if (r == HTTP1_DONE && wrong[i][2])
+			r = h2_head_field(&head, slice(wrong[i][2]), slice(wrong[i][3]));
+		assert_int_equal(r, HTTP1_BAD);
+	}
+	answer(false);
+	assert_int_equal(h2_head_end(&head, true, NULL), HTTP1_BAD);
+	answer(false);
+	assert_int_equal(FIELDS(":status", "103"), HTTP1_DONE);
+	assert_int_equal(h2_head_end(&head, true, NULL), HTTP1_BAD);
+	answer(false);
+	assert_int_equal(FIELDS(":status", "200", "content-length", "5"), HTTP1_DONE);
+	assert_int_equal(h2_head_end(&head, true, NULL), HTTP1_BAD);
+}
+
 /* Whatever room is given at first, and wherever it moves to, the text is the same. */
 static void it_grows_at_any_byte(void **state UNUSED)
 {
@@ -259,6 +331,9 @@ static void it_grows_at_any_byte(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_answer_gets_a_status_line_and_a_framing),
+		cmocka_unit_test(an_answer_without_a_body_is_told_none),
+		cmocka_unit_test(answers_that_are_none_are_refused),
 		cmocka_unit_test_setup(pseudo_fields_become_the_first_lines, fresh),
 		cmocka_unit_test_setup(a_body_without_a_length_is_chunked, fresh),
 		cmocka_unit_test_setup(a_length_without_a_body_is_refused, fresh),

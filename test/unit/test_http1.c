@@ -505,6 +505,8 @@ static void limits_hold_at_their_edge(void **state UNUSED)
 	assert_int_equal(head.header_count, HTTP1_HEADERS_MAX);
 	strcpy(many + strlen(many) - 2, "A: b\r\n\r\n");
 	assert_int_equal(request_n(many, strlen(many), &l), HTTP1_LONG_HEAD);
+	l.passed = true; /* but for what is made here of such a head */
+	assert_int_equal(request_n(many, strlen(many), &l), HTTP1_DONE);
 	/* methods */
 	assert_int_equal(request("abcdefghijklmnopqrstuvwxyz012345 / HTTP/1.1\r\nHost: a\r\n\r\n"),
 			 HTTP1_DONE);

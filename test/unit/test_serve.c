@@ -280,6 +280,20 @@ static void what_was_never_written_goes_to_another_as_often_as_it_takes(void **s
 	assert_int_equal(retry_decide(&f), RETRY_NO);
 }
 
+/* Over HTTP/2 the target says so itself. */
+static void what_a_target_refuses_goes_on_whatever_it_is(void **state UNUSED)
+{
+	struct retry_facts f = {.refused = true, .replayable = true, .written = 100000, .writes = 50,
+				.error = ECONNRESET, .died_under = 9};
+
+	assert_int_equal(retry_decide(&f), RETRY_UNREAD);
+	f.replayable = false;
+	assert_int_equal(retry_decide(&f), RETRY_NO);
+	f.replayable = true;
+	f.answer_begun = true;
+	assert_int_equal(retry_decide(&f), RETRY_NO);
+}
+
 static void each_part_of_the_proof_that_it_is_unread_is_needed(void **state UNUSED)
 {
 	struct retry_facts f[] = {unread, unread, unread, unread, unread,
@@ -462,6 +476,7 @@ int main(void)
 		cmocka_unit_test_setup(one_that_broke_under_the_request_comes_last, four_that_are_up),
 		cmocka_unit_test_setup(one_that_broke_is_better_than_waiting_for_a_full_one, four_that_are_up),
 		cmocka_unit_test(what_was_never_written_goes_to_another_as_often_as_it_takes),
+		cmocka_unit_test(what_a_target_refuses_goes_on_whatever_it_is),
 		cmocka_unit_test(each_part_of_the_proof_that_it_is_unread_is_needed),
 		cmocka_unit_test(get_is_tried_once_more_and_never_after_two_deaths),
 		cmocka_unit_test(the_room_is_full_at_its_bounds_and_not_before),

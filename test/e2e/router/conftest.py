@@ -5,6 +5,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
+from h2_target import H2Target  # noqa: E402
 from router_kit import Bytes, Router, Target  # noqa: E402
 
 
@@ -13,9 +14,9 @@ def target(tmp_path):
     """Makes targets; they are stopped afterwards. By default on unix sockets."""
     made = []
 
-    def make(handler=None, tcp=False, **more):
+    def make(handler=None, tcp=False, kind=Target, **more):
         path = None if tcp else str(tmp_path / ("s%d" % len(made)))
-        made.append(Target(handler, unix=path, **more))
+        made.append(kind(handler, unix=path, **more))
         return made[-1]
 
     yield make
@@ -65,3 +66,16 @@ def recorded(router, tmp_path):
     yield make
     for b in made:
         b.close()
+
+
+@pytest.fixture
+def serve_h2(router, target):
+    """One app with one target that speaks HTTP/2: (router, target)."""
+
+    def make(handler=None, app="", tcp=False, more="", **target_more):
+        t = target(handler, tcp=tcp, kind=H2Target, **target_more)
+        r = router("%s\napp a h2=1 %s\ntarget a/1 %s\n" % (more, app, t.addr))
+        r.until("a/1", "state", 1)
+        return r, t
+
+    return make

@@ -35,16 +35,20 @@ class Stream:
 class H2:
     def __init__(self, port, settings=(), window=2**30, auto=True, before=b""):
         """auto: windows are opened as data comes. before: bytes that the preface follows."""
-        self.sock = socket.create_connection(("127.0.0.1", port))
-        self.sock.settimeout(WAIT)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.enc, self.dec, self.auto = hpack.Encoder(), hpack.Decoder(), auto
-        self.streams, self.goaways, self.settings, self.pongs = {}, [], {}, 0
-        self.next, self.buf, self.eof, self.windows = 1, b"", False, {}
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.begin(sock, auto)
         hello = before + PREFACE + self.frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *s) for s in settings))
         if window:
             hello += self.window_frame(0, window)
         self.send(hello)
+
+    def begin(self, sock, auto):
+        self.sock = sock
+        self.sock.settimeout(WAIT)
+        self.enc, self.dec, self.auto = hpack.Encoder(), hpack.Decoder(), auto
+        self.streams, self.goaways, self.settings, self.pongs, self.pings = {}, [], {}, 0, 0
+        self.next, self.buf, self.eof, self.windows = 1, b"", False, {}
 
     # --- out ---
 
@@ -119,7 +123,7 @@ class H2:
         if kind == HEADERS:
             assert flags & END_HEADERS
             fields = self.dec.decode(payload)
-            if fields and fields[0][0] == ":status":
+            if fields and fields[0][0].startswith(":"):
                 s.heads.append(fields)
             else:
                 s.trailer = fields
@@ -136,6 +140,7 @@ class H2:
         elif kind == PING and flags & ACK:
             self.pongs += 1
         elif kind == PING:
+            self.pings += 1
             self.send(self.frame(PING, ACK, 0, payload))
         elif kind == GOAWAY:
             self.goaways.append(struct.unpack(">II", payload[:8]))
