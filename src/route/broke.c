@@ -11,8 +11,14 @@
 static void rewind_ask(struct exchange *x)
 {
 	struct out *o = &x->ask.out;
+	const char *first = o->n ? o->v[0].iov_base : NULL;
 
 	if (x->req) {
+		/* A piece of the body may be in hand of which nothing went out: it stands behind what did. */
+		if (first && !o->at && (first < x->req->data || first >= x->req->data + x->req->cap)) {
+			ensure(o->n < ARRAY_LEN(o->v));
+			memmove(&o->v[1], &o->v[0], o->n++ * sizeof(o->v[0]));
+		}
 		o->v[0] = (struct iovec){x->req->data, x->req->len};
 		o->at = 0;
 		o->n = MAX(o->n, 1);
@@ -78,7 +84,7 @@ static void send_elsewhere(struct exchange *x, enum retry_verdict v, bool note)
 	count_retry(x, x->target, v);
 	if (note || unread)
 		exchange_note_tried(x, x->target, v == RETRY_UNSENT || unread);
-	x->fresh = true;
+	x->fresh = !unread;
 	x->cut = false;
 	exchange_let_go(x, false);
 	buffer_put(x->t, &x->ans);

@@ -68,7 +68,7 @@ static void detach(struct h2_ask *a)
 	if (--h->ask_count)
 		return;
 	h->idle_since_ms = h->conn.t->loop.now_ms;
-	h->done_ms = 0;
+	h->linger_ms = 0;
 	h2_flush_soon(&h->link); /* it may be at its end */
 }
 
@@ -105,10 +105,11 @@ void h2_ask_close(struct upstream *u, bool whole)
 		return;
 	}
 	a->done = true;
+	a->done_ms = h->conn.t->loop.now_ms;
 	if (!whole || !a->flow.local_ended)
 		h2_ask_reset(a, 0, NGHTTP2_CANCEL);
-	else if (!h->done_ms)
-		h->done_ms = h->conn.t->loop.now_ms;
+	else if (!h->linger_ms)
+		h->linger_ms = a->done_ms + LINGER_MS;
 	a->flow.state = OUT_BODY; /* no end is made of what is not there any more */
 	conn_close(&u->conn);
 	buffer_put(u->conn.t, &u->conn.in);

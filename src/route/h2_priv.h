@@ -206,7 +206,7 @@ struct h2_up {
 	struct loop_timer timer;
 	uint32_t ask_count; /* streams that nghttp2 knows, or will know */
 	uint64_t heard_ms, idle_since_ms, pinged_ms;
-	uint64_t done_ms; /* since then there are streams that nobody reads any more; 0: there are none */
+	uint64_t linger_ms; /* when a stream that nobody reads any more must have been ended; 0: never */
 	bool connecting;
 	bool old;     /* it had a stream before */
 	bool closing; /* no new streams */
@@ -224,6 +224,7 @@ struct h2_ask {
 	bool head_sent;	     /* the HEADERS of the request went out */
 	bool final;	     /* the head of the answer came */
 	bool done;	     /* its exchange has let go of it; nghttp2 has not */
+	uint64_t done_ms;    /* since then */
 };
 
 static inline struct h2_up *h2_up_of(struct h2_link *l)

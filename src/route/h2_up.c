@@ -38,8 +38,8 @@ static uint64_t due(const struct h2_up *h)
 {
 	uint64_t at = ping_due(h);
 
-	if (h->done_ms)
-		at = MIN(at, h->done_ms + LINGER_MS);
+	if (h->linger_ms)
+		at = MIN(at, h->linger_ms);
 	if (!h->ask_count)
 		at = MIN(at, h->idle_since_ms + (h->closing ? H2_END_MS : IDLE_MS));
 	return at;
@@ -107,11 +107,25 @@ static void lost(struct h2_up *h, int error)
 	end(h, error);
 }
 
+static void end_lingering(struct h2_up *h, uint64_t now)
+{
+	struct h2_ask *a;
+
+	h->linger_ms = 0;
+	LIST_EACH(a, &h->asks, in_h2) {
+		if (!a->done)
+			continue;
+		if (a->done_ms + LINGER_MS <= now)
+			nghttp2_submit_rst_stream(h->link.ng, NGHTTP2_FLAG_NONE, a->flow.id, NGHTTP2_CANCEL);
+		else
+			h->linger_ms = MIN(h->linger_ms ? h->linger_ms : UINT64_MAX, a->done_ms + LINGER_MS);
+	}
+}
+
 static void on_up_time(struct loop_timer *timer)
 {
 	struct h2_up *h = container_of(timer, struct h2_up, timer);
 	uint64_t now = h->conn.t->loop.now_ms;
-	struct h2_ask *a;
 
 	if (h->more) {
 		h->more = false;
@@ -125,12 +139,8 @@ static void on_up_time(struct loop_timer *timer)
 			leave(h);
 		return;
 	}
-	if (h->done_ms && now >= h->done_ms + LINGER_MS) {
-		h->done_ms = 0;
-		LIST_EACH(a, &h->asks, in_h2)
-			if (a->done)
-				nghttp2_submit_rst_stream(h->link.ng, NGHTTP2_FLAG_NONE, a->flow.id, NGHTTP2_CANCEL);
-	}
+	if (h->linger_ms && now >= h->linger_ms)
+		end_lingering(h, now);
 	if (now >= ping_due(h)) {
 		if (h->pinging) {
 			log_info("h2.gone", "target=%s reason=\"no answer to PING\"", h->target->name);
