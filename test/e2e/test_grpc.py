@@ -178,10 +178,10 @@ def test_a_deploy_under_load_fails_no_call(served, tree):
         w.start()
     try:
         for i, name in enumerate(("two", "three")):
-            wait_for(lambda: count[0] >= 1500 * (i + 1) or failed, "calls come back", 60)
+            wait_for(lambda: count[0] >= 3000 * (i + 1) or failed, "calls come back", 120)
             receipt = u.deploy("calls", tree(name, files(name)))
             assert receipt["outcome"] == "done" and receipt["failed"] == 0, receipt
-        wait_for(lambda: count[0] >= 5000 or failed, "calls come back", 60)
+        wait_for(lambda: count[0] >= 10000 or failed, "calls come back", 120)
     finally:
         over.set()
         for w in workers:
