@@ -37,6 +37,8 @@ ssize_t h2_answer_head(struct h2_flow *f, const char *p, size_t len)
 	if (head->status / 100 == 1 && head->status != 101)
 		return nghttp2_submit_headers(f->link->ng, NGHTTP2_FLAG_NONE, f->id, NULL, nv, n, NULL)
 			       ? -1 : (ssize_t)head->head_len;
+	if (f->tunnel && head->status / 100 == 2) /* would say that the WebSocket is open (RFC 8441, 5) */
+		return -1;
 	if (head->framing == HTTP1_BODY_CLOSE || (head->framing == HTTP1_TUNNEL && !f->tunnel))
 		return -1;
 	f->framing = head->framing;

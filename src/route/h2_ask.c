@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A stream of HTTP/2 to a target, as a connection to one that speaks HTTP/1.1: it has a flow (h2_flow.c) where
- * others have a socket. The text of a request that is sent to it becomes a HEADERS frame and what follows; what the
- * target answers is read from it as text.
+ * A stream of HTTP/2 to a target, as a connection to one that speaks HTTP/1.1: it has a flow (h2_flow.c)
+ * where others have a socket. The text of a request that is sent to it becomes a HEADERS frame and what
+ * follows; what the target answers is read from it as text.
  *
  *	                  exchange goes on           has let go of it
  *	nghttp2 knows it  a turn when asked for      done: RST_STREAM is on its way, or the target's END_STREAM

@@ -130,6 +130,7 @@ static int send_buffer(struct h2_link *l, struct buffer *b)
 		return 1;
 	out_set_head(&o, b->data + b->at, b->len);
 	n = conn_send(l->conn, &o, &sent, &writes);
+	l->writes += writes;
 	b->at += (uint32_t)sent;
 	b->len -= (uint32_t)sent;
 	return n < 0 ? -1 : n;

@@ -4,7 +4,8 @@
  * speak it to. What they have in common:
  *
  *	h2_link.c	a connection: an nghttp2 session, fields that come in, what goes out once a turn
- *	h2_flow.c	a stream: the text of HTTP/1.1 on our side of it, frames on the other
+ *	h2_flow.c	a stream: the text of HTTP/1.1 on our side of it, frames on the other; what comes,
+ *	h2_flow_out.c	and what goes out
  *
  * and what each has of its own:
  *
@@ -63,6 +64,7 @@ struct h2_link {
 	struct list in_flush;
 	struct buffer *left; /* what the socket did not take */
 	struct flood flood;
+	uint32_t writes; /* that took something */
 	bool ahead;  /* the window of the connection is given back when bytes come, not when they are read */
 	bool full;   /* no room for the DATA frame that nghttp2 wants to send */
 	bool making; /* the session */
@@ -160,13 +162,16 @@ bool h2_link_begin(struct h2_link *l, struct h2_flow *f, struct buffer **text, u
 /* They are over: the text is whole, or f->refused says why it is not. */
 void h2_link_end(struct h2_link *l, bool ended, const char *key);
 
-/* h2_flow.c */
+/* h2_flow.c, h2_flow_out.c */
 void h2_flow_init(struct h2_flow *f, struct h2_link *l, struct conn *c); /* of zeros; c is an open one */
 bool h2_flow_data(struct h2_flow *f, const uint8_t *p, size_t len); /* false: no memory */
 void h2_flow_readable(struct h2_flow *f);
 void h2_flow_head(struct h2_flow *f, struct buffer *text); /* takes it over */
 void h2_flow_dropped(struct h2_flow *f); /* gives up what is queued; the others get the window */
 size_t h2_flow_fields(const struct http1_head *head, bool tunnel, nghttp2_nv *ret);
+/* How much of the text was taken; -1: it is wrong, which is ours or its maker's fault. */
+ssize_t h2_flow_take(struct h2_flow *f, const char *p, size_t len);
+void h2_flow_resume(struct h2_flow *f); /* there is more, or the end */
 nghttp2_data_provider h2_flow_body(struct h2_flow *f);
 int h2_flow_send_data(nghttp2_session *ng, nghttp2_frame *f, const uint8_t *head, size_t len,
 		      nghttp2_data_source *source, void *user);
@@ -221,7 +226,8 @@ struct h2_ask {
 	struct h2_up *h2;   /* NULL: the stream is over, or its connection is; what came can still be read */
 	struct list in_h2;
 	struct buffer *text; /* of a head that is coming in */
-	bool head_sent;	     /* the HEADERS of the request went out */
+	bool head_made;	     /* the HEADERS of the request were, when there had been so many writes: */
+	uint32_t made_at;
 	bool final;	     /* the head of the answer came */
 	bool done;	     /* its exchange has let go of it; nghttp2 has not */
 	uint64_t done_ms;    /* since then */

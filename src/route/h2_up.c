@@ -4,12 +4,13 @@
  * connection of its own (h2_ask.c), which everything behind it takes for one that speaks HTTP/1.1. So
  * picking, waiting, retrying, ejecting and counting stay one.
  *
- *	exchanges ──text of requests──> struct upstream, one a stream ──> nghttp2 ──flush, once a turn──> socket
- *	exchanges <─text of answers─────┘                                 nghttp2 <──read──────────────── socket
+ *	exchanges ──text of requests──> struct upstream, one a stream ──> nghttp2 ──flush──> socket
+ *	exchanges <─text of answers─────┘                                 nghttp2 <──read─── socket
  *
- * A thread has few connections to a target, each with as many streams as the target allows; a request that finds
- * no place waits where it can still go elsewhere. The window of a connection is given back as bytes come, that
- * of a stream as they are read: who reads slowly holds up nobody else, and no stream has more than its window here.
+ * A thread has few connections to a target, each with as many streams as the target allows; a request
+ * that finds no place waits where it can still go elsewhere. The window of a connection is given back as
+ * bytes come, that of a stream as they are read: who reads slowly holds up nobody else, and no stream has
+ * more than its window here.
  *
  *	CONNECTING ──> OPEN ──GOAWAY, its target leaves, idle for too long──> closing: ends with the last stream
  *	     └──────────┴──it breaks──> streams end: unread if their HEADERS did not go out, or GOAWAY said so
@@ -23,8 +24,8 @@ static uint32_t ping_ms(const struct h2_up *h)
 	return MIN(h->target->app->conf.response_ms / 4, H2_PING_MS);
 }
 
-/* A connection whose other end has gone without a word (its machine, the way to it) is found out by a PING. A unix
- * socket cannot lose its other end like that. */
+/* A connection whose other end has gone without a word (its machine, the way to it) is found out by a PING.
+ * A unix socket cannot lose its other end like that. */
 static uint64_t ping_due(const struct h2_up *h)
 {
 	if (h->target->kind != TARGET_TCP || h->connecting || !h->ask_count)
@@ -87,7 +88,7 @@ static void end(struct h2_up *h, int error)
 		struct h2_ask *a = container_of(h->asks.next, struct h2_ask, in_h2);
 
 		a->flow.error = error;
-		a->up.unread |= !a->head_sent;
+		a->up.unread |= !a->head_made || a->made_at == h->link.writes; /* no byte of it went out */
 		a->up.conn.broken = true;
 		h2_ask_over(a);
 	}
@@ -316,12 +317,17 @@ static uint32_t places(const struct h2_up *h)
 	return MIN(nghttp2_session_get_remote_settings(h->link.ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS), H2_ASKS);
 }
 
-/* As in upstream.c: over TCP the end of an idle connection may be on its way. */
+/* As in upstream.c: over TCP the end of an idle connection may be on its way. It may also have come in this
+ * turn, and not have been looked at. */
 static bool is_alive(const struct exchange *x, const struct target *g, const struct h2_up *h)
 {
-	return g->kind != TARGET_TCP || x->safe ||
-	       x->t->loop.now_ms - h->idle_since_ms <
-		       idle_sure_ms(atomic_load_explicit(&g->shared->idle, memory_order_relaxed));
+	uint64_t age = x->t->loop.now_ms - h->idle_since_ms;
+	char byte;
+
+	if (g->kind != TARGET_TCP || x->safe)
+		return true;
+	return age < idle_sure_ms(atomic_load_explicit(&g->shared->idle, memory_order_relaxed)) &&
+	       recv(h->conn.io.fd, &byte, 1, MSG_PEEK) < 0 && errno == EAGAIN;
 }
 
 static struct h2_up *find(const struct exchange *x, struct target *g, bool fresh, uint32_t *ret_count)

@@ -134,13 +134,15 @@ static int on_data(nghttp2_session *ng, uint8_t flags UNUSED, int32_t id, const 
 
 /* --- what goes out --- */
 
-static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *f, void *user UNUSED)
+static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *f, void *user)
 {
 	struct h2_ask *a = find(ng, f->hd.stream_id);
 
 	if (!a || (f->hd.type != NGHTTP2_HEADERS && f->hd.type != NGHTTP2_DATA))
 		return 0;
-	a->head_sent = true;
+	if (!a->head_made)
+		a->made_at = ((struct h2_link *)user)->writes;
+	a->head_made = true;
 	a->flow.local_ended |= (f->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
 	return 0;
 }
@@ -152,7 +154,7 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
 	if (!a)
 		return 0;
 	/* RFC 9113, 8.7: it does not work on it. Nor on what it never got. */
-	a->up.unread = !a->final && (code == NGHTTP2_REFUSED_STREAM || !a->head_sent);
+	a->up.unread = !a->final && (code == NGHTTP2_REFUSED_STREAM || !a->head_made);
 	a->up.reused = false; /* it is not the connection that has ended */
 	h2_ask_over(a);
 	return 0;

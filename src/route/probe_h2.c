@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A probe in HTTP/2: our preface, and a GET if there is a path to be asked for. Without one, the other end's
- * preface is the answer (RFC 9113, 3.4): only a process that runs and speaks HTTP/2 says it.
+ * A probe in HTTP/2: our preface, and a GET if there is a path to be asked for. Without one, the other
+ * end's preface is the answer (RFC 9113, 3.4): only a process that runs and speaks HTTP/2 says it.
  */
 #include <nghttp2/nghttp2.h>
 
@@ -66,14 +66,18 @@ static nghttp2_session *session_new(struct probe_h2 *p)
 	return ng;
 }
 
+static nghttp2_nv field(const char *name, const char *value)
+{
+	return (nghttp2_nv){.name = (uint8_t *)name, .namelen = strlen(name), .value = (uint8_t *)value,
+			    .valuelen = strlen(value)};
+}
+
 static bool submit(struct probe_h2 *p, const char *host, const char *path)
 {
 	const nghttp2_settings_entry no_push = {NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
-#define FIELD(name_, value_, len) {.name = (uint8_t *)(name_), .namelen = sizeof(name_) - 1, .value = (uint8_t *)(value_), .valuelen = len}
-	const nghttp2_nv nv[] = {FIELD(":method", "GET", 3), FIELD(":scheme", "http", 4),
-				 FIELD(":authority", host, strlen(host)), FIELD(":path", path, strlen(path)),
-				 FIELD("user-agent", "upstate-probe", 13), FIELD("accept", "*/*", 3)};
-#undef FIELD
+	const nghttp2_nv nv[] = {field(":method", "GET"),    field(":scheme", "http"),
+				 field(":authority", host),  field(":path", path),
+				 field("accept", "*/*"),     field("user-agent", "upstate-probe")};
 
 	if (nghttp2_submit_settings(p->ng, NGHTTP2_FLAG_NONE, &no_push, 1))
 		return false;

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """gRPC through the whole program, with a client and a server that others wrote (Debian's python3-grpcio)."""
 import pathlib
+import subprocess
 import threading
 
 import grpc
 import pytest
 
-from upstate import wait_for
+from upstate import free_port, wait_for
 
 APP = (pathlib.Path(__file__).parent / "grpc_app.py").read_text()
 CONFIG = """
@@ -32,8 +33,8 @@ def files(version):
 
 
 class Client:
-    def __init__(self, port, host="localhost"):
-        self.channel = grpc.insecure_channel("127.0.0.1:%d" % port, options=[
+    def __init__(self, port, host="localhost", channel=None):
+        self.channel = channel or grpc.insecure_channel("127.0.0.1:%d" % port, options=[
             ("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0), ("grpc.default_authority", host),
             ("grpc.use_local_subchannel_pool", 1)])
 
@@ -188,3 +189,36 @@ def test_a_deploy_under_load_fails_no_call(served, tree):
             w.join()
     assert failed == []
     assert versions == {"one", "two", "three"}
+
+
+def test_over_tls_and_on_while_parts_are_replaced(serve, tree, folder):
+    """Users come with TLS; the router is replaced under their calls."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                    "-out", cert, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "30"],
+                   check=True, capture_output=True)
+    port = free_port()
+    u = serve(UNIX.replace('{ http: "127.0.0.1:{port}" }', '{ https: "127.0.0.1:%d" }' % port) +
+              "certificates: [ { cert: %s, key: %s } ]\n" % (cert, key))
+    u.deploy("calls", tree("one", files("one")))
+    trust = grpc.ssl_channel_credentials(cert.read_bytes())
+    c = Client(port, channel=grpc.secure_channel("localhost:%d" % port, trust))
+    assert c.unary("Unary", b"hello") == b"hello"
+    gate = threading.Semaphore(1)
+
+    def asks():
+        for i in range(10):
+            assert gate.acquire(timeout=20)
+            yield b"%d" % i
+        assert gate.acquire(timeout=20)
+
+    answers = c.echo(asks())
+    assert next(answers) == b"0"
+    u.cli("restart", "router", "--why", "a test")
+    for i in range(1, 10):  # the old router goes on with what it has
+        gate.release()
+        assert next(answers) == b"%d" % i
+        assert c.unary("Unary", b"%d" % i) == b"%d" % i
+    gate.release()
+    assert list(answers) == [] and answers.code() == grpc.StatusCode.OK
+    c.channel.close()

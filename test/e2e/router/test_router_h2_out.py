@@ -14,6 +14,13 @@ GRPC = [("content-type", "application/grpc"), ("te", "trailers")]
 CHUNKED = "POST / HTTP/1.1\r\nHost: any\r\nTransfer-Encoding: chunked\r\n"
 
 
+def stop(r):
+    """And waits until all of its threads are."""
+    os.kill(r.pid, signal.SIGSTOP)
+    tasks = ["/proc/%d/task/%s/stat" % (r.pid, t) for t in os.listdir("/proc/%d/task" % r.pid)]
+    until(lambda: all(open(t).read().rsplit(")", 1)[1].split()[0] == "T" for t in tasks))
+
+
 def test_a_request_of_http1_becomes_one_of_http2(serve_h2):
     r, t = serve_h2(answer(b"hello", fields=[("x-word", "One"), ("content-length", "5")]))
     c = r.connect()
@@ -374,7 +381,7 @@ def test_what_was_refused_while_more_of_it_came(serve_h2):
     p = t.peer()
     one = p.request()
     p.ping()
-    os.kill(r.pid, signal.SIGSTOP)  # so that both come in one turn
+    stop(r)  # so that both come in one turn
     p.reset(one, REFUSED_STREAM)
     c.send(body)
     os.kill(r.pid, signal.SIGCONT)
@@ -428,6 +435,28 @@ def test_a_connection_that_breaks_takes_its_posts_with_it(router, target, tcp):
     assert one.answer()[0] == 502 and two.answer()[0] == 502
     assert r.n("a/1")["failed_502"] == 2 and len(came) == 2
     r.until("a/1", "connections", 0)
+
+
+def test_what_could_not_be_written_was_not_sent(serve_h2):
+    """The target ends an idle connection, and a POST comes, in one turn."""
+    r, t = serve_h2(answer(b"once"), more="threads 1")
+    for i in range(30):
+        c = r.connect()
+        assert c.send(get()).answer()[0] == 200
+        r.until("a/1", "inflight", 0)
+        stop(r)
+        c.send(post("x"))
+        with t.lock:
+            conns, t.conns = t.conns, []
+        for conn in conns:
+            try:
+                conn.sock.shutdown(2)
+            except OSError:
+                pass
+        os.kill(r.pid, signal.SIGCONT)
+        assert c.answer()[2] == b"once"
+        c.close()
+    assert r.n("a")["failed_502"] == 0
 
 
 def test_an_answer_that_is_cut_does_not_look_whole(serve_h2):
@@ -665,9 +694,10 @@ def test_a_stuck_target_is_left_by_gets(router, target):
     p.until(lambda: p.streams[p.request()].reset == CANCEL)
 
 
-def test_an_idle_connection_that_ends_harms_nobody(serve_h2):
-    r, t = serve_h2(answer(), tcp=True)
-    for i in range(20):
+@pytest.mark.parametrize("tcp", [False, True])
+def test_an_idle_connection_that_ends_harms_nobody(serve_h2, tcp):
+    r, t = serve_h2(answer(), tcp=tcp)
+    for i in range(100):
         assert r.connect().send(get() if i % 2 else post("x")).answer()[0] == 200
         with t.lock:
             conns, t.conns = t.conns, []
@@ -676,8 +706,8 @@ def test_an_idle_connection_that_ends_harms_nobody(serve_h2):
                 conn.sock.shutdown(2)
             except OSError:
                 pass
-    n = r.n("a")
-    assert n["failed_502"] == 0 and n["answered_2xx"] == 20
+    r.until("a", "answered_2xx", 100)
+    assert r.n("a")["failed_502"] == 0
 
 
 def test_a_request_without_a_host(serve_h2):
@@ -694,6 +724,19 @@ def test_a_request_with_as_many_fields_as_there_may_be(serve_h2):
                          many[:many.index("X-125")] + "\r\n")
     assert c.answer()[0] == 200
     assert t.seen[0][1]["x-124"] == "y" * 100
+
+
+def test_a_websocket_is_asked_for_as_a_plain_get(serve_h2):
+    """An upgrade may be ignored; and who came over HTTP/2 may not take the answer for a WebSocket that is open."""
+    r, t = serve_h2(answer())
+    c = r.connect().send("GET /ws HTTP/1.1\r\nHost: any\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+    assert c.answer()[2] == b"ok"
+    assert not {"connection", "upgrade"} & set(t.seen[0][1]) and t.seen[0][1][":method"] == "GET"
+    h = H2(r.port)
+    s = h.answer(h.ask(whole=[(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/ws"),
+                              (":authority", "any"), ("sec-websocket-version", "13")], end=False))
+    assert s.reset == INTERNAL_ERROR and not s.heads
 
 
 def test_threads_and_clients_in_numbers(serve_h2):
