@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* The first answer, interim or not, is one that a strict client reads. */
 static void check_heard(void)
 {
-	static const struct http1_limits limits = {BYTES, HTTP1_HEADERS_MAX};
+	static const struct http1_limits limits = {.head_bytes = BYTES, .headers = HTTP1_HEADERS_MAX};
 	static struct http1_head h;
 	size_t scanned = 0;
 	const char *why;
