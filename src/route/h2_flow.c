@@ -251,6 +251,7 @@ void h2_flow_init(struct h2_flow *f, struct h2_link *l, struct conn *c)
 	f->link = l;
 	f->conn = c;
 	f->error = ECONNRESET;
+	f->window = H2_STREAM_FIRST;
 	c->layer = &h2_flow_layer;
 	c->layer_state = f;
 }

@@ -31,7 +31,8 @@
 #include "wire/h2_head.h"
 
 #define H2_WINDOW (512u * 1024) /* body bytes of all streams of a client's connection that may wait here; */
-#define H2_STREAM_MOST (256u * 1024) /* of one of them, whose reader takes all at once */
+#define H2_STREAM_FIRST 65535u	     /* of a stream, of either side, at first (RFC 9113, 6.9.2) */
+#define H2_STREAM_MOST (256u * 1024) /* and when its reader takes all at once */
 #define H2_OUT (64u * 1024)	/* frames that are sent at once; what may wait for a socket */
 #define H2_FRAME_MIN 16384u	/* of nghttp2's own buffer for a frame; */
 #define H2_FRAME (H2_FRAME_MIN + 512)
@@ -197,7 +198,6 @@ void h2_frames_set(nghttp2_session_callbacks *cb);
 
 /* --- targets --- */
 
-#define H2_ASK_WINDOW 65535u	   /* body bytes of a stream that may wait here */
 #define H2_UP_WINDOW (1024u * 1024) /* of a connection on their way */
 #define H2_UP_HEAD (BUFFER_LARGE - 1024) /* of an answer; a reader has BUFFER_LARGE for its text */
 #define H2_PING_MS 15000	   /* silence, over TCP, after which a connection is asked whether it is there */

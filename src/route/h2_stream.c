@@ -65,7 +65,6 @@ struct h2_stream *h2_stream_new(struct h2 *h, int32_t id)
 	s->client.port = h->c->port;
 	s->client.https = h->c->https;
 	s->h2 = h;
-	s->flow.window = NGHTTP2_INITIAL_WINDOW_SIZE;
 	list_add_tail(&h->streams, &s->in_h2);
 	h->stream_count++;
 	shm_add(&t->n->h2_streams, 1);
