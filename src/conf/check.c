@@ -385,6 +385,7 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 		check_data(&c, app, key);
 		check_policy(&c, app, key);
 	}
+	check_devices(root, conf, problems);
 	check_addresses(&c, apps);
 	check_totals(&c, root, apps);
 	check_auto(root, conf, problems);

@@ -49,6 +49,7 @@ static void app_free(struct conf_app *a)
 	list_free_texts(&a->answer_remove);
 	free(a->sticky);
 	free(a->balance);
+	needs_fini(&a->needs);
 }
 
 void conf_free(struct conf *c)
@@ -77,6 +78,10 @@ void conf_free(struct conf *c)
 	free(c->acme_server);
 	free(c->acme_mail);
 	map_free(&c->index);
+	for (uint32_t i = 0; i < c->device_count; i++)
+		device_fini(&c->devices[i]);
+	free(c->devices);
+	map_free(&c->device_index);
 	free(c);
 }
 

@@ -22,6 +22,10 @@
 #define CONF_USERS_MAX 200
 #define CONF_CERTIFICATES_MAX 1000 /* from files and by themselves; core/certs.h: CERTS_PAIRS_MAX */
 #define CONF_AUTO_NAMES_MAX 100 /* of one certificate: what Let's Encrypt puts into one */
+#define CONF_DEVICES_MAX 10000
+#define CONF_DEVICE_CHECKS_MAX 64 /* of one device */
+#define CONF_CHECKS_MAX 100000	  /* of all */
+#define CONF_NEEDS_MAX 1000
 
 struct conf_text_list {
 	char **items;
@@ -73,6 +77,69 @@ struct conf_redirect {
 	char *from, *to; /* with a final '*': what is below, the tail is carried over */
 	uint32_t status;
 };
+
+/* What something needs: each item one device, or any of several. */
+struct conf_need {
+	struct conf_text_list any;
+	uint32_t *devices; /* their places in conf->devices */
+	uint32_t line, column;
+};
+
+struct conf_needs {
+	struct conf_need *items;
+	uint32_t len;
+};
+
+/* What a check measures. X(NAME, key) */
+#define CONF_CHECK_TABLE(X)                                                                        \
+	X(HTTP, http)                                                                              \
+	X(TCP, tcp)
+
+enum conf_check_kind {
+#define X(name, key) CONF_CHECK_##name,
+	CONF_CHECK_TABLE(X)
+#undef X
+	CONF_CHECK_COUNT
+};
+
+/* "http", ...; and the kind of such a key, CONF_CHECK_COUNT when it is none. */
+const char *conf_check_name(enum conf_check_kind kind);
+enum conf_check_kind conf_check_kind(const char *key);
+
+struct conf_check {
+	uint64_t id; /* stable over reloads: a hash of device, kind, and name or index among its kind */
+	enum conf_check_kind kind;
+	char *what; /* the value of the key that names its kind */
+	char *label;
+	uint32_t every_ms, timeout_ms, rise, fall;
+	char *bad, *ugly; /* thresholds: "> 150ms" */
+	char *status, *text, *json, *header, *is, *send, *expect, *ca;
+	struct conf_text_list headers; /* "NAME\0VALUE" */
+	int method;		       /* index of conf_check_methods */
+	bool verify;
+	uint32_t expires_s, redirects;
+	uint32_t line, column;
+};
+extern const char *const conf_check_methods[]; /* ends with NULL */
+
+struct conf_device {
+	char *name; /* as an app's, and no app has it */
+	char *at, *runbook;
+	struct conf_needs needs;
+	uint32_t every_ms, timeout_ms, rise, fall; /* of its checks that say nothing else */
+	struct conf_check *checks;
+	uint32_t check_count;
+};
+
+/* "> 150ms", "battery < 80%", "!= 3". */
+struct conf_threshold {
+	enum { THRESHOLD_LESS, THRESHOLD_LESS_EQUAL, THRESHOLD_MORE, THRESHOLD_MORE_EQUAL, THRESHOLD_EQUAL, THRESHOLD_OTHER } op;
+	enum { THRESHOLD_NUMBER, THRESHOLD_MS, THRESHOLD_BYTES, THRESHOLD_PERCENT } unit;
+	double limit; /* in ms, bytes, percent */
+};
+/* NULL, or what is wrong with it. */
+const char *conf_threshold(const char *text, struct conf_threshold *ret);
+bool conf_threshold_met(const struct conf_threshold *t, double value);
 
 struct conf_app {
 	char *name; /* [a-z0-9][a-z0-9-]{0,62} */
@@ -135,6 +202,8 @@ struct conf_app {
 	enum conf_mixed mixed;
 	uint32_t bake_ms;
 	uint32_t keep; /* releases whose files are kept besides those in use */
+
+	struct conf_needs needs; /* devices that it cannot do without */
 };
 
 struct conf {
@@ -161,6 +230,9 @@ struct conf {
 	struct conf_app *apps; /* in order of the file */
 	uint32_t app_count;
 	struct map index; /* of the apps, by name: conf_app() */
+	struct conf_device *devices; /* in order of the file */
+	uint32_t device_count, check_count;
+	struct map device_index; /* by name: conf_device() */
 };
 
 /* One mistake (or warning) in a file. line and column count from 1; 0: the file as a whole. */
@@ -196,6 +268,9 @@ int conf_problems_error(const struct conf_problems *p, const char *path, struct 
 void conf_problems_print(const struct conf_problems *p, const char *path, struct buf *out);
 
 const struct conf_app *conf_app(const struct conf *c, const char *name); /* NULL: not there */
+const struct conf_device *conf_device(const struct conf *c, const char *name); /* NULL: not there */
+/* Marks in set[device_count] (zero before) what these need, and what that needs, and so on. */
+void conf_needed(const struct conf *c, const struct conf_needs *needs, bool *set);
 /* The port of the first address with https; 0: there is none. */
 uint32_t conf_https_port(const struct conf *c);
 /* The directory of the ACME server (RFC 8555, 7.1.1). */

@@ -52,6 +52,16 @@ static bool redirects_differ(const struct conf_app *x, const struct conf_app *y)
 	return false;
 }
 
+static bool needs_differ(const struct conf_needs *x, const struct conf_needs *y)
+{
+	if (x->len != y->len)
+		return true;
+	for (uint32_t i = 0; i < x->len; i++)
+		if (lists_differ(&x->items[i].any, &y->items[i].any, false))
+			return true;
+	return false;
+}
+
 /* A copy of what is to be compared as bytes. */
 static void rest_of(const struct conf_app *a, struct conf_app *ret)
 {
@@ -63,6 +73,7 @@ static void rest_of(const struct conf_app *a, struct conf_app *ret)
 	memset(&ret->maintenance, 0, sizeof(ret->maintenance));
 	memset(ret->pages, 0, sizeof(ret->pages));
 	ret->redirects = NULL;
+	ret->needs.items = NULL;
 }
 
 bool conf_app_differs(const struct conf_app *x, const struct conf_app *y)
@@ -83,7 +94,8 @@ bool conf_app_differs(const struct conf_app *x, const struct conf_app *y)
 	for (int i = 0; i < CONF_PAGE_COUNT; i++)
 		if (pages_differ(&x->pages[i], &y->pages[i]))
 			return true;
-	if (pages_differ(&x->maintenance, &y->maintenance) || redirects_differ(x, y))
+	if (pages_differ(&x->maintenance, &y->maintenance) || redirects_differ(x, y) ||
+	    needs_differ(&x->needs, &y->needs))
 		return true;
 	rest_of(x, &rest[0]);
 	rest_of(y, &rest[1]);

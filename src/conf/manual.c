@@ -149,6 +149,14 @@ void conf_manual(struct buf *out)
 		      ".Ic targets ,\n"
 		      "and not both.\n");
 	add_rows(out, SCHEMA_APP);
+	buf_adds(out, ".Ss A device\n");
+	add_rows(out, SCHEMA_DEVICE);
+	buf_adds(out, ".Ss A check\n"
+		      "Its first key says what it measures.\n"
+		      "What is wrong with this machine itself (no network, no descriptors, too much to do) makes a device\n"
+		      ".Em unknown ,\n"
+		      "never bad or ugly.\n");
+	add_rows(out, SCHEMA_CHECK);
 	buf_adds(out, ".Sh ENVIRONMENT\n"
 		      "An instance finds in its environment:\n"
 		      ".Bl -tag -width Ds\n"

@@ -10,10 +10,7 @@
 
 #define WORDS_MAX 64
 
-static void read_map(struct reader *r, const struct tree_node *map, enum schema_owner owner,
-		     const char *prefix, void *base);
-
-static void apply_defaults(struct reader *r, enum schema_owner owner, void *base)
+void read_defaults(struct reader *r, enum schema_owner owner, void *base)
 {
 	for (size_t i = 0; i < schema_len; i++) {
 		const struct schema_row *row = &schema_rows[i];
@@ -56,7 +53,7 @@ static void read_apps(struct reader *r, const struct schema_row *row, const stru
 		if (why)
 			WRONG(r, key, "app '%.80s': %s", key->text, why);
 		app->name = TAKE(name);
-		apply_defaults(r, SCHEMA_APP, app);
+		read_defaults(r, SCHEMA_APP, app);
 		r->app = app->name;
 		if (key->value->kind == TREE_MAP)
 			read_map(r, key->value, SCHEMA_APP, "", app);
@@ -127,8 +124,8 @@ static void unknown_key(struct reader *r, const struct tree_node *key, enum sche
 	buf_addf(&said, "unknown key '%.80s'", key->text);
 	if (prefix[0])
 		buf_addf(&said, " in %.*s", (int)strlen(prefix) - 1, prefix);
-	else if (r->app)
-		buf_addf(&said, " in app '%.63s'", r->app);
+	else if (r->app || r->device)
+		buf_addf(&said, " in %s '%.63s'", r->app ? "app" : "device", r->app ? r->app : r->device);
 	for (size_t i = 0; i < schema_len && n < WORDS_MAX; i++) {
 		if (!schema_below(&schema_rows[i], owner, prefix))
 			continue;
@@ -147,9 +144,11 @@ static void unknown_key(struct reader *r, const struct tree_node *key, enum sche
 						    : " at the top of the file");
 	else if (row)
 		buf_addf(&said, "; it belongs %s",
-			 row->owner == SCHEMA_APP    ? "to an app"
-			 : row->owner == SCHEMA_CERT ? "to an item of certificates"
-						     : "at the top of the file");
+			 row->owner == SCHEMA_APP      ? "to an app"
+			 : row->owner == SCHEMA_CERT   ? "to an item of certificates"
+			 : row->owner == SCHEMA_DEVICE ? "to a device"
+			 : row->owner == SCHEMA_CHECK  ? "to a check"
+						       : "at the top of the file");
 	else
 		buf_addf(&said, "; known are: %s", buf_str(&list));
 	WRONG(r, key, "%s", buf_str(&said));
@@ -169,8 +168,8 @@ static void no_section(struct reader *r, const struct schema_row *section,
 	      tree_kind_name(n), colon_hint(n));
 }
 
-static void read_map(struct reader *r, const struct tree_node *map, enum schema_owner owner,
-		     const char *prefix, void *base)
+void read_map(struct reader *r, const struct tree_node *map, enum schema_owner owner, const char *prefix,
+	      void *base)
 {
 	for (struct tree_node *key = map->first; key; key = key->next) {
 		const struct schema_row *row = schema_find(owner, prefix, key->text);
@@ -182,6 +181,10 @@ static void read_map(struct reader *r, const struct tree_node *map, enum schema_
 			read_apps(r, row, key->value);
 		} else if (row->type == SCHEMA_CERTS) {
 			read_certs(r, row, key->value);
+		} else if (row->type == SCHEMA_DEVICES) {
+			read_devices(r, row, key->value);
+		} else if (row->type == SCHEMA_CHECKS) {
+			read_checks(r, row, key->value, base);
 		} else if (row->type != SCHEMA_SECTION) {
 			read_value(r, row, key->value, base);
 		} else if (key->value->kind != TREE_MAP) {
@@ -197,6 +200,6 @@ void read_conf(const struct tree_node *root, struct conf *conf, struct conf_prob
 {
 	struct reader r = {.conf = conf, .problems = problems};
 
-	apply_defaults(&r, SCHEMA_TOP, conf);
+	read_defaults(&r, SCHEMA_TOP, conf);
 	read_map(&r, root, SCHEMA_TOP, "", conf);
 }

@@ -11,7 +11,7 @@
 struct reader {
 	struct conf *conf;
 	struct conf_problems *problems;
-	const char *app; /* whose map is read; NULL at the top */
+	const char *app, *device; /* whose map is read; NULL at the top */
 };
 
 /* A mistake at this node; the text says what, what was expected, and what to do. */
@@ -28,6 +28,18 @@ void check_conf(const struct tree_node *root, struct conf *conf, struct conf_pro
 
 /* auto.c: apps with tls: auto, and what they need; fills in autos. hosts are final. */
 void check_auto(const struct tree_node *root, struct conf *conf, struct conf_problems *problems);
+/* For read_device.c: maps of keys, and what stands in them. */
+void read_map(struct reader *r, const struct tree_node *map, enum schema_owner owner, const char *prefix,
+	      void *base);
+void read_defaults(struct reader *r, enum schema_owner owner, void *base);
+void read_devices(struct reader *r, const struct schema_row *row, const struct tree_node *n);
+void read_checks(struct reader *r, const struct schema_row *row, const struct tree_node *n,
+		 struct conf_device *device);
+void read_needs(struct reader *r, const struct schema_row *row, const struct tree_node *n,
+		struct conf_needs *needs);
+void check_devices(const struct tree_node *root, struct conf *conf, struct conf_problems *problems);
+void needs_fini(struct conf_needs *needs);
+void device_fini(struct conf_device *d);
 
 void list_add_text(struct conf_text_list *l, const char *text, size_t len);
 void list_free_texts(struct conf_text_list *l);

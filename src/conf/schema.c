@@ -18,11 +18,15 @@ static const char *const trace_words[] = {"off", "pass", "make", NULL}; /* enum 
 /* From CONF_ON on they mean yes. */
 static const char *const switch_words[] = {"false", "no", "off", "true", "yes", "on", NULL};
 static const char *const protocol_words[] = {"http1", "h2c", NULL}; /* enum conf_protocol */
+const char *const conf_check_methods[] = {"GET", "HEAD", "POST", NULL};
 static const char *const https_words[] = {"optional", "redirect", NULL};
 static const char *const tls_words[] = {"files", "auto", NULL}; /* enum conf_tls */
 
 #define TOP(field) SCHEMA_TOP, .offset = offsetof(struct conf, field)
 #define APP(field) SCHEMA_APP, .offset = offsetof(struct conf_app, field)
+#define DEVICE(field) SCHEMA_DEVICE, .offset = offsetof(struct conf_device, field)
+#define CHECK(field) SCHEMA_CHECK, .offset = offsetof(struct conf_check, field)
+#define KIND(name) (1u << CONF_CHECK_##name)
 #define CERT(field) SCHEMA_CERT, .offset = offsetof(struct conf_certificate, field)
 #define ROW(own, path_, type_, min_, max_, fallback_, ...)                                         \
 	{                                                                                          \
@@ -113,6 +117,9 @@ const struct schema_row schema_rows[] = {
 
 	ROW(TOP(apps), "apps", APPS, 1, CONF_APPS_MAX, NULL,
 	    .doc = "The apps, each under its name (lower-case letters, digits and '-')."),
+	ROW(TOP(devices), "devices", DEVICES, 0, CONF_DEVICES_MAX, NULL,
+	    .doc = "What the apps stand on, each under a name that no app has. Its checks are measured by a process of their own; "
+		   "status changes are in the feeds of the apps that need it."),
 
 	/* --- an app --- */
 	ROW(APP(hosts), "hosts", LIST, 1, 1000, NULL, .check = text_host,
@@ -352,6 +359,64 @@ const struct schema_row schema_rows[] = {
 		   "running, and a failure undoes the deploy."),
 	ROW(APP(keep), "keep", INT, 0, 1000, "5", .run_only = true,
 	    .doc = "Releases whose files are kept beside those in use."),
+	ROW(APP(needs), "needs", NEEDS, 1, CONF_NEEDS_MAX, NULL, .example = "[web-1, {any: [power-a, power-b]}]",
+	    .doc = "Devices without which it does not work. They, and those that they need, stand in its feed. Of "
+		   "what stands below any, one is enough."),
+
+	/* --- a device --- */
+	ROW(DEVICE(needs), "needs", NEEDS, 1, CONF_NEEDS_MAX, NULL, .example = "[switch-1]",
+	    .doc = "Devices without which it does not work, as for an app."),
+	ROW(DEVICE(at), "at", TEXT, 1, 200, NULL, .example = "row 3, rack 12", .doc = "Where it stands, for who has to go there."),
+	ROW(DEVICE(runbook), "runbook", TEXT, 1, 1000, NULL, .check = text_url, .example = "https://wiki/web-1",
+	    .doc = "What to do about it."),
+	ROW(DEVICE(every_ms), "every", MS, 100, DAY, "60s", .doc = "How often its checks measure."),
+	ROW(DEVICE(timeout_ms), "timeout", MS, 10, HOUR, "10s", .doc = "How long a measurement may take."),
+	ROW(DEVICE(rise), "rise", INT, 1, 100, "1", .doc = "So many better measurements in a row, and the status is better."),
+	ROW(DEVICE(fall), "fall", INT, 1, 100, "2", .doc = "So many worse ones in a row, and it is worse."),
+	ROW(DEVICE(checks), "checks", CHECKS, 1, CONF_DEVICE_CHECKS_MAX, NULL,
+	    .example = "[{http: \"http://10.0.0.5/\", bad: \"> 150ms\"}]",
+	    .doc = "What is measured: each begins with its kind. The device is as good as the worst of them."),
+
+	/* --- a check --- */
+	ROW(CHECK(what), "http", TEXT, 1, 2000, NULL, .kinds = KIND(HTTP), .check = text_url, .example = "http://10.0.0.5/up",
+	    .doc = "Asks for a URL, http or https, over a connection of its own. ugly: no answer, or another one than expected. "
+		   "The value is the time until the whole answer was there."),
+	ROW(CHECK(what), "tcp", TEXT, 1, 300, NULL, .kinds = KIND(TCP), .check = text_address, .example = "10.0.0.5:22",
+	    .doc = "Opens a connection to HOST:PORT. The value is the time until it is open, or until what is expected came."),
+	ROW(CHECK(label), "name", TEXT, 1, 63, NULL, .check = text_label, .example = "front page",
+	    .doc = "What the check is called; by it its past is found again when checks of its kind are added before it."),
+	ROW(CHECK(every_ms), "every", MS, 100, DAY, NULL, .example = "10s", .doc = "How often; default: the device's."),
+	ROW(CHECK(timeout_ms), "timeout", MS, 10, HOUR, NULL, .example = "5s", .doc = "How long it may take; default: the device's."),
+	ROW(CHECK(rise), "rise", INT, 1, 100, NULL, .example = "2", .doc = "As the device's, for this check."),
+	ROW(CHECK(fall), "fall", INT, 1, 100, NULL, .example = "3", .doc = "As the device's, for this check."),
+	ROW(CHECK(bad), "bad", TEXT, 1, 80, NULL, .check = text_threshold, .example = "\"> 150ms\"",
+	    .doc = "With such a value it works, but worse than it should: <, <=, >, >=, = or != and a number with its unit."),
+	ROW(CHECK(ugly), "ugly", TEXT, 1, 80, NULL, .check = text_threshold, .example = "\"> 5s\"",
+	    .doc = "With such a value it does not work."),
+	ROW(CHECK(status), "status", TEXT, 1, 80, "200-399", .kinds = KIND(HTTP), .check = text_statuses,
+	    .example = "\"200, 301-302\"", .doc = "The statuses that are expected."),
+	ROW(CHECK(text), "text", TEXT, 1, 500, NULL, .kinds = KIND(HTTP), .example = "Welcome",
+	    .doc = "The answer's body must have this, within its first 256 KiB."),
+	ROW(CHECK(json), "json", TEXT, 1, 200, NULL, .kinds = KIND(HTTP), .check = text_json_path, .example = "data.nodes.0.state",
+	    .doc = "The answer must be JSON with a value at this path: keys and indexes with dots between."),
+	ROW(CHECK(is), "is", TEXT, 1, 500, NULL, .kinds = KIND(HTTP), .example = "green", .doc = "What stands there."),
+	ROW(CHECK(header), "header", TEXT, 1, 500, NULL, .kinds = KIND(HTTP), .check = text_expect_header,
+	    .example = "\"Content-Type: text/html\"", .doc = "The answer must have this field, and this text in it."),
+	ROW(CHECK(method), "method", WORD, 0, 0, "GET", .kinds = KIND(HTTP), .words = conf_check_methods, .doc = "How it asks."),
+	ROW(CHECK(headers), "headers", FIELDS, 0, 50, NULL, .kinds = KIND(HTTP), .check = text_check_field,
+	    .example = "{Host: shop.example.org}", .doc = "Fields of the request."),
+	ROW(CHECK(redirects), "redirects", INT, 0, 10, "0", .kinds = KIND(HTTP),
+	    .doc = "How many redirects are followed. The default looks at the redirect itself."),
+	ROW(CHECK(expires_s), "expires", SECONDS, 0, 3650 * DAY, "14d", .kinds = KIND(HTTP),
+	    .doc = "bad when the certificate is valid for a shorter time."),
+	ROW(CHECK(verify), "verify", BOOL, 0, 1, "true", .kinds = KIND(HTTP),
+	    .doc = "ugly when the certificate is not for this name, or not from an authority that this machine trusts."),
+	ROW(CHECK(ca), "ca", TEXT, 1, 4095, NULL, .kinds = KIND(HTTP), .check = text_absolute,
+	    .example = "/etc/upstate/ca.pem", .doc = "PEM file with the authorities that are trusted instead."),
+	ROW(CHECK(send), "send", TEXT, 1, 1000, NULL, .kinds = KIND(TCP), .example = "\"PING\\r\\n\"",
+	    .doc = "What is said once the connection is open."),
+	ROW(CHECK(expect), "expect", TEXT, 1, 1000, NULL, .kinds = KIND(TCP), .example = "SSH-2.0",
+	    .doc = "What must come, within the first 64 KiB."),
 };
 /* clang-format on */
 

@@ -11,7 +11,9 @@
 #define SCHEMA_OWNER_TABLE(X)                                                                      \
 	X(TOP, "the file")                                                                         \
 	X(APP, "an app")                                                                           \
-	X(CERT, "a certificate")
+	X(CERT, "a certificate")                                                                   \
+	X(DEVICE, "a device")                                                                      \
+	X(CHECK, "a check")
 
 enum schema_owner {
 #define X(name, what) SCHEMA_##name,
@@ -40,7 +42,10 @@ enum schema_owner {
 	X(PAGE, "the path of a file", "file")            /* struct conf_page */                    \
 	X(LISTEN, "a list like '- http: 0.0.0.0:8080'", "list") /* struct conf_text_list */        \
 	X(CERTS, "a list like '- {cert: FILE, key: FILE}'", "list") /* certificates, and their number */ \
-	X(APPS, "a map of NAME: app", "map")             /* apps, app_count */
+	X(APPS, "a map of NAME: app", "map")             /* apps, app_count */                    \
+	X(DEVICES, "a map of NAME: device", "map")       /* devices, device_count */               \
+	X(CHECKS, "a list like '- http: http://10.0.0.5/'", "list") /* checks, check_count */     \
+	X(NEEDS, "a list of devices", "list")            /* struct conf_needs */
 
 enum schema_type {
 #define X(name, expected, manual) SCHEMA_##name,
@@ -58,6 +63,7 @@ struct schema_row {
 	const char *path; /* "hold.wait" */
 	enum schema_type type;
 	bool run_only; /* means nothing for an app with targets */
+	uint32_t kinds; /* of check: bits of those that have the key; 0: all */
 	size_t offset; /* in struct conf or struct conf_app */
 	uint64_t min, max; /* of numbers; number of items of lists; length of text */
 	const char *fallback; /* as written in a file; NULL: none */
@@ -92,6 +98,9 @@ schema_check text_host, text_route_path, text_health_path, text_listen, text_adm
 
 /* conf/auto.c */
 schema_check text_acme_server, text_mail;
+/* Those of devices and checks, in conf/text_check.c. */
+schema_check text_device, text_url, text_address, text_label, text_threshold, text_statuses, text_expect_header,
+	text_json_path, text_check_field, text_absolute;
 
 /* Those of policies, in conf/text_policy.c. */
 schema_check text_request_field, text_answer_field, text_field_value, text_redirect_from,

@@ -168,6 +168,13 @@ const char *text_name(char *text)
 	return NULL;
 }
 
+const char *text_device(char *text)
+{
+	return text_name(text) ? "a device's name has lower-case letters, digits and '-', at most 63, does not begin "
+				 "with '-', and is not 'upstate' or 'all'"
+			       : NULL;
+}
+
 const char *text_data(char *text)
 {
 	if (!only(text, "._-") || text[0] == '-' || text[0] == '.')

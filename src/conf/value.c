@@ -544,8 +544,13 @@ void read_value(struct reader *r, const struct schema_row *row, struct tree_node
 	case SCHEMA_LISTEN:
 		read_listen(r, row, n, field);
 		break;
-	case SCHEMA_SECTION: /* these are maps of keys: read_map(), read_apps(), read_certs() */
+	case SCHEMA_NEEDS:
+		read_needs(r, row, n, field);
+		break;
+	case SCHEMA_SECTION: /* these are maps of keys: read_map(), read_apps(), read_certs(), read_device.c */
 	case SCHEMA_APPS:
+	case SCHEMA_DEVICES:
+	case SCHEMA_CHECKS:
 	case SCHEMA_CERTS:
 	case SCHEMA_TYPE_COUNT:
 		ensure(false);

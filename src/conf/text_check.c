@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The texts of devices and their checks: URLs, addresses, thresholds, statuses, paths into JSON.
+ */
+#include <ctype.h>
+#include <math.h>
+#include <string.h>
+#include <strings.h>
+
+#include "conf/schema.h"
+
+static bool printable(const char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 127)
+			return false;
+	return true;
+}
+
+const char *text_url(char *text)
+{
+	const char *host = strncasecmp(text, "https://", 8) == 0  ? text + 8
+			   : strncasecmp(text, "http://", 7) == 0 ? text + 7
+								  : NULL;
+
+	if (!host)
+		return "a URL begins with http:// or https://";
+	if (!*host || strchr("/?#:", *host))
+		return "after :// stands a host";
+	for (const char *p = text; *p; p++)
+		if (*p <= ' ' || *p == 127 || (*p & 0x80) || strchr("\"<>\\^`{|}", *p))
+			return "a URL has no spaces, quotes, backslashes or letters beyond ASCII (write %XX)";
+	if (memchr(host, '@', strcspn(host, "/?#")))
+		return "a URL stands without a user: name them in 'headers: {Authorization: ...}'";
+	return NULL;
+}
+
+const char *text_address(char *text)
+{
+	const char *colon = strrchr(text, ':'), *end;
+	char *rest;
+	unsigned long port;
+
+	if (!colon || colon == text || !isdigit((unsigned char)colon[1]))
+		return "expected HOST:PORT";
+	port = strtoul(colon + 1, &rest, 10);
+	if (*rest || !port || port > 65535)
+		return "a port is a number from 1 to 65535";
+	if (text[0] == '[') {
+		end = strchr(text, ']');
+		return end && end + 1 == colon ? NULL : "an IPv6 address stands in brackets: [::1]:80";
+	}
+	for (const char *p = text; p < colon; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("-._", *p))
+			return "a host has letters, digits, '.' and '-'; an IPv6 address stands in brackets";
+	return NULL;
+}
+
+const char *text_label(char *text)
+{
+	return printable(text) ? NULL : "a name is one line";
+}
+
+const char *text_absolute(char *text)
+{
+	return text[0] == '/' ? NULL : "expected a path that begins with /";
+}
+
+const char *text_statuses(char *text)
+{
+	const char *p = text;
+
+	for (;;) {
+		unsigned from = 0, to = 0;
+		int n = 0;
+
+		if (sscanf(p, " %3u - %3u%n", &from, &to, &n) < 2 || !n) {
+			n = 0;
+			if (sscanf(p, " %3u%n", &from, &n) < 1)
+				break;
+			to = from;
+		}
+		if (from < 100 || to > 599 || from > to)
+			break;
+		p += n;
+		p += strspn(p, " ");
+		if (!*p)
+			return NULL;
+		if (*p++ != ',')
+			break;
+	}
+	return "expected statuses like 200, or 200-299, 301";
+}
+
+const char *text_check_field(char *text)
+{
+	for (const char *p = text; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("!#$%&'*+-.^_`|~", *p))
+			return "the name of a field has letters, digits and '-', and no space or ':'";
+	return NULL;
+}
+
+const char *text_expect_header(char *text)
+{
+	char *colon = strchr(text, ':');
+	const char *why;
+
+	if (!colon || colon == text)
+		return "expected 'NAME: TEXT'";
+	*colon = '\0';
+	why = text_check_field(text);
+	*colon = ':';
+	return why;
+}
+
+const char *text_json_path(char *text)
+{
+	size_t len = strlen(text);
+
+	if (text[0] == '.' || text[len - 1] == '.' || strstr(text, ".."))
+		return "a path into JSON has keys and indexes with one dot between: data.nodes.0";
+	return printable(text) ? NULL : "a path into JSON is one line";
+}
+
+/* --- thresholds --- */
+
+static const char *threshold_op(const char *p, struct conf_threshold *t)
+{
+	static const struct {
+		const char *text;
+		int op;
+	} ops[] = {{"<=", THRESHOLD_LESS_EQUAL}, {">=", THRESHOLD_MORE_EQUAL}, {"!=", THRESHOLD_OTHER},
+		   {"==", THRESHOLD_EQUAL},	 {"<", THRESHOLD_LESS},	       {">", THRESHOLD_MORE},
+		   {"=", THRESHOLD_EQUAL}};
+
+	for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
+		if (strncmp(p, ops[i].text, strlen(ops[i].text)) != 0)
+			continue;
+		t->op = ops[i].op;
+		return p + strlen(ops[i].text);
+	}
+	return NULL;
+}
+
+const char *conf_threshold(const char *text, struct conf_threshold *ret)
+{
+	struct conf_threshold t = {0};
+	const char *p = threshold_op(text, &t);
+	const char *unit;
+	uint64_t n;
+
+	if (!p)
+		return "a threshold begins with <, <=, >, >=, = or !=, as in '> 150ms'";
+	p += strspn(p, " ");
+	if (!isdigit((unsigned char)*p) && !(*p == '-' && isdigit((unsigned char)p[1])))
+		return "after the sign of a threshold stands a number, as in '> 150ms'";
+	t.limit = strtod(p, NULL);
+	unit = p + (*p == '-');
+	unit += strspn(unit, "0123456789.");
+	unit += strspn(unit, " ");
+	if (!isfinite(t.limit))
+		return "the number of a threshold is too large";
+	if (!*unit) {
+		t.unit = THRESHOLD_NUMBER;
+	} else if (strcmp(unit, "%") == 0) {
+		t.unit = THRESHOLD_PERCENT;
+	} else if (*p != '-' && conf_duration(p, &n)) {
+		t.unit = THRESHOLD_MS;
+		t.limit = (double)n;
+	} else if (*p != '-' && conf_bytes(p, &n)) {
+		t.unit = THRESHOLD_BYTES;
+		t.limit = (double)n;
+	} else {
+		return "the unit of a threshold is one of ms, s, m, h, d, %, KiB, MiB, GiB, or none";
+	}
+	if (ret)
+		*ret = t;
+	return NULL;
+}
+
+const char *text_threshold(char *text)
+{
+	return conf_threshold(text, NULL);
+}
+
+bool conf_threshold_met(const struct conf_threshold *t, double value)
+{
+	switch (t->op) {
+	case THRESHOLD_LESS:
+		return value < t->limit;
+	case THRESHOLD_LESS_EQUAL:
+		return value <= t->limit;
+	case THRESHOLD_MORE:
+		return value > t->limit;
+	case THRESHOLD_MORE_EQUAL:
+		return value >= t->limit;
+	case THRESHOLD_EQUAL:
+		return value == t->limit;
+	case THRESHOLD_OTHER:
+		return value != t->limit;
+	}
+	return false;
+}
