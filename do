@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 
 # Debian packages, by what needs them. One list: nothing else names a package.
 packages_build="gcc libc6-dev meson ninja-build pkg-config libsqlite3-dev libssl-dev libjansson-dev libyaml-dev
-libxml2-dev libcurl4-openssl-dev libseccomp-dev libnghttp2-dev zlib1g-dev libcmocka-dev"
+libxml2-dev libcurl4-openssl-dev libseccomp-dev libnghttp2-dev zlib1g-dev libc-ares-dev libcmocka-dev"
 packages_demo="python3 python3-flask gunicorn newsboat"
 packages_test="clang-14 python3-pytest python3-websockets python3-h11 curl git puma uwsgi-core uwsgi-plugin-python3 nginx-light
 nodejs sqlite3 libxml2-utils mandoc codespell shellcheck redis-server python3-prometheus-client openssl

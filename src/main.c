@@ -13,6 +13,7 @@
  *	route/    the router: users' requests
  *	files/    a static file server, run as an instance
  *	logger/   the logger: output of instances, access log
+ *	watch/    the watcher: measures what the apps stand on
  *	ship/     releases and their store; rollouts made real
  *	tell/     API, feeds, pages
  *	control/  the controller: ship, tell and state in one process
@@ -29,6 +30,7 @@
 #include "keep/keep.h"
 #include "logger/logger.h"
 #include "route/router.h"
+#include "watch/watcher.h"
 
 static const struct {
 	const char *name;
@@ -39,6 +41,7 @@ static const struct {
 	{"_router", router_main},
 	{"_controller", controller_main},
 	{"_logger", logger_main},
+	{"_watcher", watcher_main},
 	{"_trial", trial_main},
 };
 

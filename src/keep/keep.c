@@ -23,7 +23,7 @@
 
 #include "base/log.h"
 #include "keep/kept.h"
-#include "wire/ring.h"
+#include "wire/result.h"
 #include "wire/shm.h"
 
 #define LOCK_RETRY_MS 20L
@@ -77,6 +77,18 @@ static void take_certs(struct keeper *k, struct msg *m)
 	part_send_certs(k, PART_OTHER);
 }
 
+static void take_checks(struct keeper *k, struct msg *m)
+{
+	const struct msg_checks *x = m->body;
+
+	if (m->fds_len != 1)
+		return;
+	if (k->checks.fd >= 0)
+		close(k->checks.fd);
+	k->checks = (struct keep_table){TAKE_FD(m->fds[0]), x->generation};
+	part_send(k, PART_WATCHER, MSG_CHECKS, x, k->checks.fd);
+}
+
 void keep_order(struct part_proc *p, struct msg *m)
 {
 	struct keeper *k = p->keeper;
@@ -100,6 +112,9 @@ void keep_order(struct part_proc *p, struct msg *m)
 		break;
 	case MSG_CERTS:
 		take_certs(k, m);
+		break;
+	case MSG_CHECKS:
+		take_checks(k, m);
 		break;
 	case MSG_LOGCONF:
 		k->logconf = *(const struct msg_logconf *)m->body;
@@ -168,7 +183,8 @@ void keep_next_phase(struct keeper *k)
 		part_stop(k->parts[PART_OTHER]);
 	}
 	if (k->phase == KEEP_ENDS_ROUTER && !k->parts[PART_ROUTER]->child.pid &&
-	    !k->parts[PART_OTHER]->child.pid && !k->parts[PART_CONTROLLER]->child.pid) {
+	    !k->parts[PART_OTHER]->child.pid && !k->parts[PART_CONTROLLER]->child.pid &&
+	    !k->parts[PART_WATCHER]->child.pid) {
 		k->phase = KEEP_ENDS_LOGGER;
 		part_stop(k->parts[PART_LOGGER]);
 	}
@@ -186,6 +202,7 @@ void keep_end(struct keeper *k, int exit_status)
 	k->exit_status = exit_status;
 	listen_drop_all(k, true);
 	part_stop(k->parts[PART_CONTROLLER]);
+	part_stop(k->parts[PART_WATCHER]);
 	instance_stop_all(k);
 	keep_next_phase(k);
 }
@@ -349,6 +366,8 @@ static int make_shared(struct keeper *k, struct err *e)
 	k->shared[SHARED_RING] = ring_create(k->threads * SHM_BANKS);
 	k->shared[SHARED_ROUTER_BELL] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	k->shared[SHARED_LOG_BELL] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	k->shared[SHARED_RESULTS] = results_create();
+	k->shared[SHARED_RESULT_BELL] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	for (int i = 0; i < SHARED_COUNT; i++)
 		if (k->shared[i] < 0)
 			return err_sys(e, "shared memory");
@@ -420,7 +439,7 @@ static int start(struct keeper *k, const struct keep_options *o, struct err *e)
 static void init(struct keeper *k)
 {
 	memset(k, 0, sizeof(*k));
-	k->lock_fd = k->binary_fd = k->tables[0].fd = k->tables[1].fd = k->certs.fd = k->loop.epoll = -1;
+	k->lock_fd = k->binary_fd = k->tables[0].fd = k->tables[1].fd = k->certs.fd = k->checks.fd = k->loop.epoll = -1;
 	for (int i = 0; i < SHARED_COUNT; i++)
 		k->shared[i] = -1;
 	list_init(&k->listeners);

@@ -18,6 +18,8 @@ struct keep_options {
 #define KEEP_ROUTER_ID 64999
 /* The same for uacme, which gets certificates (control/acme_run.c). */
 #define KEEP_ACME_ID 64998
+/* And the watcher, which talks to strangers too. */
+#define KEEP_WATCHER_ID 64997
 
 /* `upstate _keeper KEPT OLD [WHY]`: goes on as the keeper that this process was, see upgrade.c. */
 int keep_resume_main(int argc, char **argv);

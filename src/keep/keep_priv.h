@@ -3,7 +3,7 @@
  * What the files of the keeper share. One struct keeper is passed to all of them.
  *
  *	keep.c      start, loop, signals, the controller's orders, the end in order
- *	parts.c     the router, the controller and the logger: start, watch, supervise
+ *	parts.c     the router, the controller, the logger and the watcher: start, watch, supervise
  *	replace.c   another router in the place of the one that serves
  *	upgrade.c   another program in the place of the one that runs; kept.c: what it takes over
  *	listen.c    listening sockets; owner.c: who has the port that we want
@@ -162,7 +162,7 @@ struct keeper {
 	int *passed; /* LISTEN_FDS */
 	int passed_count;
 	struct keep_table tables[2]; /* the last, the one before */
-	struct keep_table certs;     /* the last ones; nothing of them is looked at here */
+	struct keep_table certs, checks; /* the last ones; nothing of them is looked at here */
 	struct map by_id;	     /* instances */
 	struct list instances;
 	struct msg_logconf logconf;
@@ -191,7 +191,7 @@ void part_init(struct keeper *k, enum part part);
 void part_start(struct part_proc *p);
 void part_stop(struct part_proc *p); /* asks it to end; SIGKILL after KEEP_PART_GRACE_MS */
 void part_kill(struct part_proc *p, const char *reason);
-void part_restart(struct part_proc *p); /* the controller or the logger, by order */
+void part_restart(struct part_proc *p); /* any but the router, by order */
 void part_tell(struct part_proc *p); /* reports it to the controller */
 bool part_send(struct keeper *k, enum part to, enum msg_type type, const void *body, int fd);
 void part_send_certs(struct keeper *k, enum part to); /* when there are any */

@@ -36,6 +36,8 @@ static void add_keeper(const struct keeper *k, struct buf *b)
 	}
 	s->certs_fd = k->certs.fd;
 	s->certs_generation = k->certs.generation;
+	s->checks_fd = k->checks.fd;
+	s->checks_generation = k->checks.generation;
 	s->cgroup_tag = k->cgroup_tag;
 	s->removed = k->removed;
 	s->files_soft = k->files_soft;
@@ -265,6 +267,7 @@ void kept_inherit(const struct keeper *k, bool inherit)
 	for (int i = 0; i < 2; i++)
 		inherit_fd(k->tables[i].fd, inherit);
 	inherit_fd(k->certs.fd, inherit);
+	inherit_fd(k->checks.fd, inherit);
 	for (int i = 0; i < k->passed_count; i++)
 		inherit_fd(k->passed[i], inherit);
 	for (int i = 0; i < PART_COUNT; i++)
@@ -296,6 +299,7 @@ static int adopt_keeper(struct keeper *k, const struct kept *kept, struct err *e
 	for (int i = 0; i < 2; i++)
 		k->tables[i] = (struct keep_table){s->table_fd[i], s->table_generation[i]};
 	k->certs = (struct keep_table){s->certs_fd, s->certs_generation};
+	k->checks = (struct keep_table){s->checks_fd, s->checks_generation};
 	k->cgroup_tag = s->cgroup_tag;
 	k->removed = s->removed;
 	k->files_soft = s->files_soft;

@@ -10,7 +10,7 @@
 #include "keep/keep_priv.h"
 
 #define KEPT_MAGIC 0x5550534bu
-#define KEPT_FORMAT 1
+#define KEPT_FORMAT 2
 
 /* What the two programs must have in common, since processes of both work side by side. */
 struct kept_head {
@@ -23,8 +23,8 @@ struct kept_head {
 
 struct kept_keeper {
 	char state[4096], conf[4096], cgroup[512], notify_path[MSG_PATH];
-	int32_t lock_fd, shared[SHARED_COUNT], table_fd[2], certs_fd;
-	uint64_t table_generation[2], certs_generation, cgroup_tag, removed, files_soft;
+	int32_t lock_fd, shared[SHARED_COUNT], table_fd[2], certs_fd, checks_fd, zero;
+	uint64_t table_generation[2], certs_generation, checks_generation, cgroup_tag, removed, files_soft;
 	uint32_t threads, root, ready, logconf_set, namespaces;
 	int32_t landlock;
 	struct msg_logconf logconf;

@@ -72,10 +72,11 @@ __attribute__((noreturn)) static void become_part(const struct part_proc *p, int
 	char *argv[] = {(char *)"upstate", verb, NULL, NULL, NULL};
 	sigset_t none;
 	pid_t keeper = getppid();
+	uid_t id = is_router(p) ? KEEP_ROUTER_ID : p->part == PART_WATCHER ? KEEP_WATCHER_ID : 0;
 	int null = open("/dev/null", O_RDWR);
 
 	snprintf(verb, sizeof(verb), "_%s", is_router(p) ? "router" : part_name(p->part));
-	if (!is_router(p))
+	if (p->part == PART_CONTROLLER || p->part == PART_LOGGER)
 		argv[2] = k->state;
 	if (p->part == PART_CONTROLLER)
 		argv[3] = k->conf;
@@ -90,10 +91,8 @@ __attribute__((noreturn)) static void become_part(const struct part_proc *p, int
 	else if (dup2(channel, MSG_CHANNEL_FD) < 0)
 		_exit(126);
 	syscall(SYS_close_range, MSG_CHANNEL_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC);
-	if (is_router(p) && k->root &&
-	    (setgroups(0, NULL) < 0 ||
-	     setresgid(KEEP_ROUTER_ID, KEEP_ROUTER_ID, KEEP_ROUTER_ID) < 0 ||
-	     setresuid(KEEP_ROUTER_ID, KEEP_ROUTER_ID, KEEP_ROUTER_ID) < 0))
+	if (id && k->root &&
+	    (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0))
 		_exit(126);
 	/* After the change of user, which would clear it. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -166,6 +165,10 @@ static void send_all(struct part_proc *p)
 				part_tell(k->parts[i]);
 		part_send(k, PART_CONTROLLER, MSG_SYNCED, &(struct msg_none){0}, -1);
 		replace_tell(k);
+		break;
+	case PART_WATCHER:
+		if (k->checks.fd >= 0)
+			part_send(k, PART_WATCHER, MSG_CHECKS, &(struct msg_checks){k->checks.generation}, k->checks.fd);
 		break;
 	case PART_LOGGER:
 		if (k->logconf_set)

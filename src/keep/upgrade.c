@@ -6,7 +6,7 @@
  *	controller	has run the new program's controller to readiness on a copy of the state
  *	UPGRADE   	what the keeper holds is written down, and the new program, as a child, reads it
  *	exec      	written down anew; every descriptor of it inherited. `_keeper KEPT OLD [WHY]`
- *	took over 	controller, logger and router are replaced by ones of the new program, in turn
+ *	took over 	controller, logger, watcher and router are replaced by ones of the new program, in turn
  *	OUTCOME   	the old program is let go of
  *
  * What protects against what. A program that cannot start (a library that lacks, another machine's), or
@@ -33,7 +33,7 @@
 #define UPGRADE_RESUME_S 5
 #define UPGRADE_PART_MS 20000 /* for each part to get ready */
 
-static const enum part order[] = {PART_CONTROLLER, PART_LOGGER, PART_ROUTER};
+static const enum part order[] = {PART_CONTROLLER, PART_LOGGER, PART_WATCHER, PART_ROUTER};
 
 static void refuse(struct keeper *k, enum err_code code, const char *reason)
 {
@@ -367,6 +367,7 @@ static void took_over(struct keeper *k, const char *came_back)
 	if (came_back) {
 		log_error("upgrade", "step=came-back reason=\"%s\"", came_back);
 		part_restart(k->parts[PART_LOGGER]);
+		part_restart(k->parts[PART_WATCHER]);
 		part_restart(k->parts[PART_CONTROLLER]);
 		replace_outcome(k, MSG_UPGRADE, ERR_GONE, came_back);
 		return;

@@ -68,8 +68,10 @@ int shared_at(enum part part, enum shared_fd which)
 	static const bool gets[PART_COUNT][SHARED_COUNT] = {
 		[PART_ROUTER] = {true, true, true, true},
 		[PART_OTHER] = {true, true, true, true},
-		[PART_CONTROLLER] = {[SHARED_NUMBERS] = true, [SHARED_ROUTER_BELL] = true},
+		[PART_CONTROLLER] = {[SHARED_NUMBERS] = true, [SHARED_ROUTER_BELL] = true,
+				     [SHARED_RESULT_BELL] = true, [SHARED_RESULTS] = true},
 		[PART_LOGGER] = {[SHARED_LOG_BELL] = true, [SHARED_RING] = true},
+		[PART_WATCHER] = {[SHARED_RESULT_BELL] = true, [SHARED_RESULTS] = true},
 	};
 	int at = 0;
 

@@ -29,6 +29,7 @@
 	X(ROUTER, router, "carries the users' requests")                                           \
 	X(CONTROLLER, controller, "decides, remembers and tells")                                  \
 	X(LOGGER, logger, "keeps what instances print and the access log")                        \
+	X(WATCHER, watcher, "measures")                                                            \
 	X(OTHER, other, "a second router: the next one until it serves, or the one before")
 
 enum part {
@@ -52,6 +53,7 @@ const char *part_name(enum part part);
 	X(STOP, msg_stop, 0, 0, "end this instance and forget it (idempotent by id)")              \
 	X(TABLE, msg_table, 1, 0, "route by this table; also keeper -> router")                    \
 	X(CERTS, msg_certs, 1, 0, "certificates (core/certs.h); also keeper -> router, controller") \
+	X(CHECKS, msg_checks, 1, 0, "measure these (JSON, sealed); also keeper -> watcher")            \
 	X(SHUTDOWN, msg_none, 0, 0, "end everything in order")                                     \
 	X(RESTART, msg_restart, 0, 0, "put another router in the place of the one that serves")       \
 	X(UPGRADE, msg_none, 1, 0, "become this program, with all that you hold")                  \
@@ -148,14 +150,27 @@ struct msg_certs {
 	uint64_t generation;
 };
 
+struct msg_checks {
+	uint64_t generation;
+};
+
 /* The descriptors of SHARED, in this order; what a part does not need is left out, and what
  * follows moves up (shared_at() counts). A bell is an eventfd.
  *
  *	router		NUMBERS ROUTER_BELL LOG_BELL RING	fds[0] to fds[3]
- *	controller	NUMBERS ROUTER_BELL			fds[0], fds[1]
+ *	controller	NUMBERS ROUTER_BELL RESULT_BELL RESULTS	fds[0] to fds[3]
  *	logger		LOG_BELL RING				fds[0], fds[1]
+ *	watcher		RESULT_BELL RESULTS			fds[0], fds[1]
  */
-enum shared_fd { SHARED_NUMBERS, SHARED_ROUTER_BELL, SHARED_LOG_BELL, SHARED_RING, SHARED_COUNT };
+enum shared_fd {
+	SHARED_NUMBERS,
+	SHARED_ROUTER_BELL,
+	SHARED_LOG_BELL,
+	SHARED_RING,
+	SHARED_RESULT_BELL,
+	SHARED_RESULTS,
+	SHARED_COUNT
+};
 
 /* Where `which` stands in the fds of the SHARED that this part receives; -1: it is not sent. */
 int shared_at(enum part part, enum shared_fd which);

@@ -64,37 +64,58 @@ bool ring_commit(struct ring *r, uint32_t len)
 	return atomic_load(&r->sleeping) && atomic_exchange(&r->sleeping, 0);
 }
 
-const char *ring_next(struct ring *r, uint32_t *ret_len)
+uint64_t ring_begin(const struct ring *r)
 {
-	uint64_t rd = atomic_load_explicit(&r->read, memory_order_relaxed) + r->pad2[0];
-	uint64_t w = atomic_load(&r->written);
+	return atomic_load_explicit(&((struct ring *)r)->read, memory_order_relaxed);
+}
 
-	r->pad2[0] = 0;
+void ring_free(struct ring *r, uint64_t at)
+{
+	atomic_store_explicit(&r->read, at, memory_order_release);
+}
+
+const char *ring_look(struct ring *r, uint64_t *at, uint32_t *ret_len)
+{
+	uint64_t rd = *at, w = atomic_load(&r->written);
+
 	for (;;) {
-		uint32_t at = (uint32_t)(rd & (RING_BYTES - 1)), len;
+		uint32_t place = (uint32_t)(rd & (RING_BYTES - 1)), len;
 
-		atomic_store_explicit(&r->read, rd, memory_order_release);
+		*at = rd;
 		if (rd == w)
 			return NULL;
 		/* The writer is another process, and the one that strangers talk to: nothing that it
 		 * wrote may lead this one out of the ring, or round it for ever. */
-		if (w - rd > RING_BYTES || at % 8) {
+		if (w - rd > RING_BYTES || place % 8) {
 			rd = w & ~7ull;
 			w = rd;
 			continue;
 		}
-		memcpy(&len, r->data + at, sizeof(len));
+		memcpy(&len, r->data + place, sizeof(len));
 		if (len == RING_SKIP) {
-			rd += RING_BYTES - at;
+			rd += RING_BYTES - place;
 			continue;
 		}
-		if (len > RING_BYTES / 4 || padded(len) > w - rd || padded(len) > RING_BYTES - at) {
+		if (len > RING_BYTES / 4 || padded(len) > w - rd || padded(len) > RING_BYTES - place) {
 			rd = w & ~7ull;
 			w = rd;
 			continue;
 		}
-		r->pad2[0] = padded(len);
+		*at = rd + padded(len);
 		*ret_len = len;
-		return r->data + at + 4;
+		return r->data + place + 4;
 	}
+}
+
+const char *ring_next(struct ring *r, uint32_t *ret_len)
+{
+	uint64_t at = ring_begin(r) + r->pad2[0];
+	const char *record;
+
+	r->pad2[0] = 0;
+	record = ring_look(r, &at, ret_len);
+	if (record)
+		r->pad2[0] = padded(*ret_len);
+	ring_free(r, at - r->pad2[0]);
+	return record;
 }

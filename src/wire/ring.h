@@ -40,3 +40,9 @@ bool ring_commit(struct ring *r, uint32_t len);
 /* Reader: the next record, or NULL; valid until ring_next() is called again. A ring whose content
  * cannot be right (a writer that died in the middle) is emptied. */
 const char *ring_next(struct ring *r, uint32_t *ret_len);
+
+/* Reader that may free records only later, all at once: the one at *at (at first ring_begin()), or NULL; *at moves
+ * behind it. What was looked at stays in the ring until ring_free() with that place. */
+uint64_t ring_begin(const struct ring *r);
+const char *ring_look(struct ring *r, uint64_t *at, uint32_t *ret_len);
+void ring_free(struct ring *r, uint64_t at);

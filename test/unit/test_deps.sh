@@ -17,11 +17,11 @@ may_include()
 	wire) echo base core loop ;;
 	conf | state) echo base core loop wire ;;
 	files) echo base core loop wire ;;
-	keep | route | logger | ship) echo base core loop wire conf state ;;
+	keep | route | logger | watch | ship) echo base core loop wire conf state ;;
 	tell) echo base core loop wire conf state ship ;;
-	control) echo base core loop wire conf state keep route logger ship tell ;;
-	cli) echo base core loop wire conf state keep route logger files ship tell control ;;
-	.) echo base core loop wire conf state keep route logger files ship tell control cli ;;
+	control) echo base core loop wire conf state keep route logger watch ship tell ;;
+	cli) echo base core loop wire conf state keep route logger watch files ship tell control ;;
+	.) echo base core loop wire conf state keep route logger watch files ship tell control cli ;;
 	*) echo ;;
 	esac
 }

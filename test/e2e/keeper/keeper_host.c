@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "keep/keep.h"
 #include "logger/logger.h"
+#include "watch/watcher.h"
 #include "wire/msg.h"
 #include "wire/shm.h"
 
@@ -319,5 +320,7 @@ int main(int argc, char **argv)
 		return router();
 	if (argc == 3 && !strcmp(argv[1], "_logger"))
 		return logger_main(argc, argv);
+	if (argc == 2 && !strcmp(argv[1], "_watcher"))
+		return watcher_main(argc, argv);
 	return 2;
 }

@@ -210,9 +210,9 @@ def once(keeper):
 
 def test_a_new_controller_is_told_all_that_is(keeper):
     c = keeper.start()
-    assert [m[0] for m in c.seen[:6]] == ["SHARED"] + ["PART"] * 4 + ["SYNCED"]
-    assert c.seen[0][1:3] == ["2", "2"]  # numbers and a bell; two threads
-    assert [m[1] for m in c.seen[1:5]] == ["keeper", "router", "controller", "logger"]
+    assert [m[0] for m in c.seen[:7]] == ["SHARED"] + ["PART"] * 5 + ["SYNCED"]
+    assert c.seen[0][1:3] == ["4", "2"]  # numbers, results and their bells; two threads
+    assert [m[1] for m in c.seen[1:6]] == ["keeper", "router", "controller", "logger", "watcher"]
 
 
 def test_it_says_ready_once_the_router_has_taken_a_table(keeper):
@@ -371,7 +371,7 @@ def test_a_keeper_that_slept_does_not_blame_the_others(keeper):
     once(keeper)
     keeper.start()
     keeper.ready()
-    parts = [keeper.part(p) for p in ("router", "controller", "logger")]
+    parts = [keeper.part(p) for p in ("router", "controller", "logger", "watcher")]
     keeper.proc.send_signal(signal.SIGSTOP)
     time.sleep(11)  # the length of the sleep is what is tested
     keeper.proc.send_signal(signal.SIGCONT)
@@ -524,7 +524,7 @@ def test_everything_dies_with_the_keeper(keeper):
     c = keeper.start()
     keeper.run(1, "/bin/sleep", "1000")
     pids = [c.wait("INSTANCE", 1, "starting")[3]]
-    pids += [keeper.part(p) for p in ("router", "controller", "logger")]
+    pids += [keeper.part(p) for p in ("router", "controller", "logger", "watcher")]
     c.wait("INSTANCE", 1, "starting")  # exec has succeeded
     keeper.proc.kill()
     keeper.proc.wait()
@@ -537,7 +537,7 @@ def test_the_end_in_order(keeper):
     c = keeper.start()
     keeper.run(1, "/bin/sh", "-c", "trap 'echo last words; exit 0' TERM; echo up; while :; do sleep 0.05; done")
     until(lambda: " up\n" in keeper.log(), "the start")
-    parts = [keeper.part(p) for p in ("router", "controller", "logger")]
+    parts = [keeper.part(p) for p in ("router", "controller", "logger", "watcher")]
     c.order("shutdown")
     assert keeper.proc.wait(20) == 0
     assert "last words" in keeper.log()

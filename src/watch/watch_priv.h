@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside the watcher.
+ *
+ *	watcher.c    the process: what the keeper sends, its beat, its end
+ *	checks.c     the list of checks, read; one that did not change goes on as it is
+ *	schedule.c   when each begins, how many at once, how long it may take, what became of it
+ *	resolve.c    names to addresses (c-ares)
+ *	http.c, ...  one file for each kind of check
+ *
+ * Everything is one thread that never waits: an engine begins a measurement, and calls watch_done() once,
+ * perhaps at once.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <sys/socket.h>
+
+#include "base/list.h"
+#include "base/map.h"
+#include "conf/conf.h"
+#include "wire/msg.h"
+#include "wire/result.h"
+
+#define WATCH_STALL_MS 2000	 /* the loop did not turn for so long: nobody could look */
+#define WATCH_LATE_MS 1000
+#define WATCH_ADDRS_MAX 8
+
+struct watcher;
+struct check;
+
+struct watch_engine {
+	/* Both may call watch_done(); after cancel() nothing of the measurement is left, and nothing is reported. */
+	void (*begin)(struct check *c);
+	void (*cancel)(struct check *c);
+};
+
+struct check {
+	struct list link; /* among those that wait to begin */
+	struct watcher *w;
+	json_t *o;	/* what the controller sent; texts below are borrowed from it */
+	uint64_t id;
+	enum conf_check_kind kind;
+	const char *what;
+	uint32_t every_ms, timeout_ms, rise, fall;
+	struct conf_threshold bad, ugly;
+	bool has_bad, has_ugly;
+	struct loop_timer next;	 /* when it is due */
+	struct loop_timer limit; /* while it waits, or runs */
+	enum { CHECK_IDLE, CHECK_WAITS, CHECK_RUNS } state;
+	uint64_t due_ms;
+	uint64_t began_ms, began_us, began_wall_ms;
+	const char *stage; /* what it is doing, for when its time is over: "connecting" */
+	void *run;	   /* the engine's, of this measurement */
+	enum result_outcome last;
+	uint32_t in_a_row; /* measurements with this outcome */
+	bool listed;	   /* by the newest list */
+};
+
+struct watcher {
+	struct loop loop;
+	struct msg_channel channel;
+	struct loop_timer beat;
+	uint64_t beat_ms;    /* of the last beat */
+	uint64_t stalled_ms; /* when the loop was last found to have stood still */
+	struct results *results;
+	int bell;
+	struct map checks; /* by id */
+	struct list waiting;
+	uint32_t waiting_count, running;
+	bool beginning;
+	struct watch_http *http;
+	struct watch_names *names;
+};
+
+/* --- schedule.c --- */
+
+void watch_schedule(struct check *c); /* a new one */
+void watch_unschedule(struct check *c);
+/* The measurement is over. outcome GOOD is then judged by the thresholds, against the value (NaN: none). The text is for
+ * a person. */
+void watch_done(struct check *c, enum result_outcome outcome, double value, enum result_unit unit, const char *fmt, ...)
+	PRINTF(5, 6);
+/* How long it has been going on. */
+double watch_took_ms(const struct check *c);
+/* Is such an errno this machine's own fault? Then the device is unknown. */
+bool watch_own_fault(int error);
+/* watch_done() for a call that failed: what, and why. */
+void watch_failed(struct check *c, int error, const char *what);
+
+/* --- checks.c --- */
+
+int watch_take_list(struct watcher *w, int fd, struct err *e);
+const char *watch_text(const struct check *c, const char *key); /* NULL: not there */
+uint64_t watch_number(const struct check *c, const char *key);
+extern const struct watch_engine *const watch_engines[CONF_CHECK_COUNT];
+
+/* --- jsonpath.c --- */
+
+/* The value at a path of keys and indexes with dots between; NULL: there is none. */
+const json_t *watch_json_at(const json_t *o, const char *path);
+/* As text: of strings what is in them, of others their JSON. */
+void watch_json_text(const json_t *o, struct buf *ret);
+
+/* --- resolve.c --- */
+
+struct watch_addrs {
+	uint32_t count;
+	struct sockaddr_storage at[WATCH_ADDRS_MAX];
+};
+struct watch_lookup; /* one that is going on */
+
+/* Looks up host (a name or an address); done() is called once, perhaps at once: with addresses, or with NULL and what is
+ * wrong, and whether that is the name's own fault. Until then *handle, which may be gone after that call, can be cancelled. */
+typedef void watch_found(struct check *c, const struct watch_addrs *addrs, bool no_such_name, const char *why);
+void watch_resolve(struct check *c, const char *host, uint16_t port, watch_found *done, struct watch_lookup **handle);
+void watch_resolve_cancel(struct watch_lookup **handle);
+int watch_names_open(struct watcher *w, struct err *e);
+/* "HOST:PORT" or "[ADDRESS]:PORT" in two. */
+void watch_split(const char *address, char host[300], uint16_t *ret_port);
+socklen_t watch_addr_len(const struct sockaddr_storage *a);
+
+/* --- http.c --- */
+
+int watch_http_open(struct watcher *w, struct err *e);
+
+extern const struct watch_engine watch_http, watch_tcp;
