@@ -122,6 +122,26 @@ static void show_certificates(const struct cli *c, const json_t *certs, struct b
 	show_table_end(&t, out);
 }
 
+static void show_devices(const struct cli *c, const json_t *devices, struct buf *out)
+{
+	static const char *const heads[] = {"DEVICE", "STATUS", "CHECKS", "AT", "REMARKS", NULL};
+	struct show_table t = {.heads = heads, .colour = c->colour};
+
+	if (!json_array_size(devices))
+		return;
+	buf_addc(out, '\n');
+	for (size_t i = 0; i < json_array_size(devices); i++) {
+		const json_t *d = json_array_get(devices, i);
+
+		show_cell(&t, "%s", field_text(d, "name"));
+		show_cell(&t, "%s", field_text(d, "status"));
+		show_cell(&t, "%zu", json_array_size(json_object_get(d, "checks")));
+		show_cell(&t, "%s", field_text(d, "at"));
+		show_cell(&t, "%s", strcmp(field_text(d, "status"), "good") == 0 ? "" : field_text(d, "reason"));
+	}
+	show_table_end(&t, out);
+}
+
 static void show_units(const struct cli *c, const json_t *app, struct buf *out)
 {
 	static const char *const heads[] = {"NAME",  "STATUS",	"USE",	  "STATE",
@@ -179,6 +199,8 @@ int verb_status(struct cli *c, struct err *e)
 		show_units(c, answer, &out);
 	else
 		show_parts(c, json_object_get(answer, "parts"), &out);
+	if (!c->arg_count)
+		show_devices(c, json_object_get(answer, "devices"), &out);
 	if (!c->arg_count)
 		show_certificates(c, json_object_get(answer, "certificates"), &out);
 	cli_print(&out);

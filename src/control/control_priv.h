@@ -114,6 +114,8 @@ void control_on_listening(struct control *c, struct msg *m);
 void control_watch(struct control *c);
 void control_settled(struct loop_timer *t); /* the file is to be read anew */
 
+void control_checks_send(struct control *c); /* checks.c: those of the configuration in force, to the watcher */
+
 /* certs.c: certificates come from their files, and go to the router by way of the keeper. */
 
 void control_certs_init(struct control *c);

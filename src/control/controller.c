@@ -72,7 +72,7 @@ static int on_shared(struct control *c, struct msg *m, struct err *e)
 	struct tell_options tell = {.ship = &c->ship, .reload = reload_for, .certificates = control_certs_json,
 				    .arg = c, .conf_path = c->conf_path};
 
-	if (m->fds_len < 2)
+	if (m->fds_len < 4)
 		return err_set(e, ERR_PROTO, "the keeper sent %d descriptors", m->fds_len);
 	c->ship.shm = shm_map(m->fds[0]);
 	if (!c->ship.shm)
@@ -96,6 +96,9 @@ static int on_shared(struct control *c, struct msg *m, struct err *e)
 	util_copy(c->ship.dir, sizeof(c->ship.dir), c->dir);
 	if (tell_create(&tell, &c->tell, e) < 0)
 		return -(int)e->code;
+	if (tell_results(c->tell, m->fds[2], m->fds[3]) < 0)
+		return err_sys(e, "mapping the results of the watcher");
+	m->fds[2] = -1;
 	return ship_open(&c->ship, e);
 }
 

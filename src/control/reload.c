@@ -165,10 +165,11 @@ static void swap(struct control *c)
 	c->conf = TAKE(c->reload.conf);
 	control_certs_swap(c);
 	drop_unwanted(c);
-	conf_free(old);
 	logs = (struct msg_logconf){c->conf->log_bytes, c->conf->log_files, c->conf->access_log};
 	msg_send(&c->keeper, MSG_LOGCONF, &logs, NULL, 0, NULL, 0);
+	control_checks_send(c);
 	tell_configured(c->tell, c->conf);
+	conf_free(old);
 	answer_on_all(c);
 	log_info("config", "file=%s apps=%u", c->conf_path, c->conf->app_count);
 	answer(c, body, NULL);

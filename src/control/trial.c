@@ -21,6 +21,7 @@
 #include "core/table.h"
 #include "state/state.h"
 #include "wire/msg.h"
+#include "wire/result.h"
 #include "wire/shm.h"
 
 #define TRIAL_MS 20000
@@ -123,9 +124,10 @@ static void begin(struct trial *t)
 {
 	struct msg_shared shared = {.threads = 1, .router_uid = (uint32_t)-1, .router_gid = (uint32_t)-1,
 				    .keeper_pid = (uint32_t)getpid()};
-	int fds[] = {shm_create(SHM_BANKS), eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+	int fds[] = {shm_create(SHM_BANKS), eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+		     eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), results_create()};
 
-	msg_send(&t->channel, MSG_SHARED, &shared, NULL, 0, fds, 2);
+	msg_send(&t->channel, MSG_SHARED, &shared, NULL, 0, fds, ARRAY_LEN(fds));
 	msg_send(&t->channel, MSG_SYNCED, &(struct msg_none){0}, NULL, 0, NULL, 0);
 }
 

@@ -37,9 +37,9 @@ json_t *tell_status_json(struct tell *t)
 	LIST_EACH (a, &s->apps, link)
 		if (a->conf)
 			json_array_append_new(apps, tell_app_json(a));
-	return json_pack("{s:{s:s, s:s, s:i}, s:o, s:o, s:o}", "upstate", "version", UPSTATE_VERSION, "state",
+	return json_pack("{s:{s:s, s:s, s:i}, s:o, s:o, s:o, s:o}", "upstate", "version", UPSTATE_VERSION, "state",
 			 s->dir, "keeper", (int)s->parts[PART_KEEPER].pid, "parts", parts, "apps", apps,
-			 "certificates", t->options.certificates(t->options.arg));
+			 "devices", tell_devices_json(t), "certificates", t->options.certificates(t->options.arg));
 }
 
 void tell_status(struct call *c, json_t *body UNUSED)
@@ -371,6 +371,7 @@ static uint64_t keep_count(_Atomic uint64_t *where, uint64_t n)
 json_t *tell_limits_json(struct call *c)
 {
 	struct ship *s = c->t->ship;
+	const struct results *results = c->t->devices.results;
 	CLEANUP(json_decrefp) json_t *certificates = c->t->options.certificates(c->t->options.arg);
 	json_t *list = json_array();
 	uint64_t clients = 0, refused = 0, failed = 0, dropped = 0, memory = 0, calls = 0,
@@ -430,6 +431,12 @@ json_t *tell_limits_json(struct call *c)
 	limit(list, "certificates.try", "ms that getting one by itself may take", RENEW_RUN_MS, 0, 0);
 	limit(list, "tls.handshake", "ms that a TLS handshake may take (limits.header_time)", s->conf->header_ms, 0,
 	      late);
+	limit(list, "devices", "devices of the configuration", CONF_DEVICES_MAX, s->conf->device_count, 0);
+	limit(list, "checks", "checks of all devices", CONF_CHECKS_MAX, s->conf->check_count, 0);
+	limit(list, "watch.running", "measurements at once (overflowed: could not begin in time)", WATCH_RUNNING_MAX,
+	      shm_get(&results->running), shm_get(&results->skipped));
+	limit(list, "watch.results", "bytes of results on their way to the controller", RING_BYTES, 0,
+	      shm_get(&results->results_dropped));
 	limit(list, "apps", "apps", CONF_APPS_MAX, s->by_name.len, 0);
 	limit(list, "slots", "apps and targets that are counted", SHM_SLOTS, s->slot_by_id.len, 0);
 	limit(list, "keeper.queue", "messages to the keeper that wait", MSG_QUEUE_MAX, s->keeper->queue_len,

@@ -59,14 +59,30 @@ struct writing {
 	size_t count, bytes;
 	struct feed_article changes[FEED_CHANGES_MAX];
 	size_t change_count;
+	bool *needed; /* devices of the configuration, by the app whose feed it is */
 	struct err *e;
 	int result;
 };
 
-/* An app's feed tells its own devices, and those that all apps stand on. */
-static bool belongs(const struct news_device *d, const char *app)
+/* An app's feed tells its own devices, those of the configuration that it needs, and those that all apps stand on. */
+static bool belongs(const struct writing *w, const struct news_device *d, const char *app)
 {
+	const struct conf *conf = w->t->conf;
+	const struct conf_device *x = app && !d->app[0] ? conf_device(conf, d->id) : NULL;
+
+	if (x)
+		return w->needed[x - conf->devices];
 	return !app || !d->app[0] || strcmp(d->app, app) == 0;
+}
+
+/* Over any number of steps. */
+static bool *find_needed(const struct conf *conf, const char *app)
+{
+	bool *needed = util_alloc((conf->device_count + 1) * sizeof(*needed));
+
+	if (app && conf_app(conf, app))
+		conf_needed(conf, &conf_app(conf, app)->needs, needed);
+	return needed;
 }
 
 /* The device's article, written now if it was not; NULL: no more in the state, or an error in w. */
@@ -102,7 +118,7 @@ static void add_devices(struct writing *w, const char *app)
 	LIST_EACH (d, &w->t->news.devices, link) {
 		const struct feed_article *a;
 
-		if (!belongs(d, app))
+		if (!belongs(w, d, app))
 			continue;
 		if (w->f.devices_left || w->count == FEED_DEVICES_MAX) {
 			w->f.devices_left++;
@@ -197,6 +213,7 @@ static int write_feed(struct tell *t, struct news_feed *x, uint64_t head_seq, co
 			     .head_seq = head_seq, .head_hash = head_hash};
 	w->articles = util_alloc((MIN(t->news.count, (size_t)FEED_DEVICES_MAX) + FEED_CHANGES_MAX) *
 				 sizeof(*w->articles));
+	w->needed = find_needed(t->conf, app);
 	add_devices(w, app);
 	r = w->result;
 	if (r == 0)
@@ -212,6 +229,7 @@ static int write_feed(struct tell *t, struct news_feed *x, uint64_t head_seq, co
 	for (size_t i = 0; i < w->change_count; i++)
 		feed_article_free(&w->changes[i]);
 	free(w->articles);
+	free(w->needed);
 	free(w);
 	return r;
 }

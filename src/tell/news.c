@@ -131,7 +131,7 @@ static bool exists(struct tell *t, const char *id, const char *app)
 	char slot[16];
 
 	if (!app[0])
-		return true;
+		return name || conf_device(t->conf, id);
 	if (!a || !a->conf)
 		return false;
 	if (!name)

@@ -56,6 +56,9 @@ static const json_t *device_now(const json_t *status, const char *id)
 		if (strncmp(id, "upstate/", 8) == 0 &&
 		    strcmp(json_string_value(json_object_get(one, "name")), id + 8) == 0)
 			return one;
+	json_array_foreach (json_object_get(status, "devices"), i, one)
+		if (strcmp(json_string_value(json_object_get(one, "name")), id) == 0)
+			return one;
 	json_array_foreach (json_object_get(status, "apps"), i, one) {
 		if (strcmp(json_string_value(json_object_get(one, "name")), id) == 0)
 			return one;

@@ -479,6 +479,7 @@ void tell_configured(struct tell *t, const struct conf *c)
 	t->conf = c;
 	t->devices_stale = true;
 	news_rewrite(&t->news);
+	tell_devices_configured(t, c);
 	tell_status_changed(t);
 }
 

@@ -31,6 +31,8 @@ void tell_change(struct tell *t, struct ship_app *a, const struct ship_change *c
 void tell_status_changed(struct tell *t);
 /* What became of an order that concerns Upstate itself. */
 void tell_outcome(struct tell *t, struct msg_outcome *m);
+/* The memory in which the watcher leaves its results (fd stays the caller's), and its bell (taken over). -1 with errno. */
+int tell_results(struct tell *t, int bell, int fd);
 /* The keeper has told all. */
 void tell_synced(struct tell *t);
 /* The router may have taken up a table. */

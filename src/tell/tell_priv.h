@@ -6,6 +6,7 @@
 
 #include "tell/news.h"
 #include "tell/tell.h"
+#include "wire/result.h"
 
 #define TELL_LISTENERS_MAX 16
 #define TELL_FOLLOWERS_MAX 128
@@ -29,6 +30,19 @@ struct tell_kept {
 
 struct scrape;
 
+/* devices.c: the devices of the configuration */
+struct tell_devices {
+	struct tell_device *rows;
+	uint32_t count;
+	struct map checks; /* by id */
+	bool configured;
+	bool dirty; /* some are not stored yet */
+	struct results *results;
+	uint64_t at; /* in their ring: what lies before was looked at */
+	struct loop_io bell;
+	struct loop_timer batch;
+};
+
 struct tell {
 	struct ship *ship;
 	struct tell_options options;
@@ -50,6 +64,7 @@ struct tell {
 		json_t *from;
 		char path[1024], why[500], key[40];
 	} upgrade;
+	struct tell_devices devices;
 	bool devices_stale; /* the configuration is another one: some may be no more */
 };
 
@@ -153,6 +168,9 @@ json_t *tell_part_json(struct tell *t, enum part p);
 json_t *tell_app_json(struct ship_app *a);
 json_t *tell_unit_json(struct ship_app *a, const struct rollout_unit *u);
 json_t *tell_target_json(struct ship_app *a, const struct ship_target *x);
+
+void tell_devices_configured(struct tell *t, const struct conf *conf);
+json_t *tell_devices_json(const struct tell *t);
 
 /* news.c: statuses that changed go to the state; feeds and pages come from there */
 void tell_devices_look(struct tell *t);

@@ -26,7 +26,8 @@ CONFIG = apps.CONFIG.replace("every: 200ms", "every: 100ms, timeout: 200ms, fall
     health: { every: 100ms }
 """
 ATOM = "{http://www.w3.org/2005/Atom}"
-DEVICES = ["web", "web/1", "web/2", "upstate/keeper", "upstate/router", "upstate/controller", "upstate/logger"]
+DEVICES = ["web", "web/1", "web/2", "upstate/keeper", "upstate/router", "upstate/controller", "upstate/logger",
+           "upstate/watcher"]
 KINDS = ["atom", "rss"]
 
 
