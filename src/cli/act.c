@@ -92,6 +92,49 @@ static int use_target(struct cli *c, const char *rest, struct err *e)
 	return 0;
 }
 
+static int number_of(const struct cli *c, enum verbs_option option, const char *key, json_t *body, struct err *e)
+{
+	const char *text = c->values[option];
+	char *end;
+	double v;
+
+	if (!text)
+		return 0;
+	v = strtod(text, &end);
+	if (*end || end == text || !(v > -1e300 && v < 1e300))
+		return err_set(e, ERR_INPUT, "%s: '%.40s' is no number", verbs_options[option].name, text);
+	json_object_set_new(body, key, json_real(v));
+	return 0;
+}
+
+int verb_beat(struct cli *c, struct err *e)
+{
+	CLEANUP_BUF struct buf path = {0};
+	json_t *body = json_object(), *answer;
+	int rc;
+
+	if ((rc = number_of(c, OPTION_VALUE, "value", body, e)) < 0 ||
+	    (rc = number_of(c, OPTION_TOOK, "took_ms", body, e)) < 0) {
+		json_decref(body);
+		return rc;
+	}
+	buf_adds(&path, "/v1/beat/");
+	api_escape(&path, c->args[0]);
+	if (c->arg_count > 1) {
+		buf_addc(&path, '/');
+		api_escape(&path, c->args[1]);
+	}
+	rc = cli_post(c, buf_str(&path), body, &answer, e);
+	if (rc < 0)
+		return rc;
+	if (c->values[OPTION_JSON])
+		return cli_print_json(answer);
+	printf("%s is %s; the next beat is due until %s\n", field_text(answer, "device"), field_text(answer, "status"),
+	       field_text(answer, "next"));
+	json_decref(answer);
+	return 0;
+}
+
 int verb_drain(struct cli *c, struct err *e)
 {
 	return use_target(c, "/drain", e);

@@ -64,6 +64,9 @@ const struct verbs_row verbs_rows[] = {
 	 "What is inside may finish, within the limit of the configuration. 'unfence' brings it back.", NULL},
 	{"fence", "APP TARGET", 2, 2, O(WHY) | O(JSON), verb_fence, "send nothing to a target, cut what is inside", NULL, NULL},
 	{"unfence", "APP TARGET", 2, 2, O(WHY) | O(JSON), verb_unfence, "send requests to a target again", NULL, NULL},
+	{"beat", "DEVICE [CHECK]", 1, 2, O(VALUE) | O(TOOK) | O(JSON), verb_beat, "tell that something is well, for a check of kind push",
+	 "Meant for the end of a job: a backup that has ended well says so, and when it does not for too long, its device is ugly. CHECK "
+	 "is the name of one, where a device has several. It is remembered when the command has ended with 0.", NULL},
 	{"reload", "", 0, 0, O(JSON), verb_reload, "take the configuration as it is now",
 	 "It is taken as a whole or, when it has mistakes, not at all.", NULL},
 	{"files", "DIR", 1, 1, O(SPA) | O(CACHE), verb_files, "serve the files of a directory, as an app",

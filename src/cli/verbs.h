@@ -36,6 +36,8 @@
 	X(HEADER, "--header", 'H', "'NAME: VALUE'", "a header of the request; may be given again") \
 	X(FROM, "--from", 0, "ADDRESS", "the client's address")                                    \
 	X(ONCE, "--once", 0, NULL, "one table of one second, then end")                            \
+	X(VALUE, "--value", 0, "NUMBER", "a number that goes with it, for the thresholds of the check")   \
+	X(TOOK, "--took", 0, "MS", "how long it took, in milliseconds")                              \
 	X(HELP, "--help", 'h', NULL, "tell about the verb")
 
 enum verbs_option {
@@ -110,7 +112,7 @@ verbs_handler verb_serve, verb_check, verb_init, verb_deploy, verb_rollback, ver
     verb_attach, verb_hold, verb_resume, verb_drain, verb_fence, verb_unfence, verb_status,
     verb_history, verb_logs, verb_limits, verb_reload, verb_restart, verb_upgrade, verb_verify, verb_maintenance,
     verb_password, verb_completion, verb_manual, verb_help, verb_version, verb_files,
-    verb_explain, verb_top;
+    verb_explain, verb_top, verb_beat;
 
 /* --- texts that come out of the tables (help.c) --- */
 

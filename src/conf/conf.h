@@ -93,7 +93,9 @@ struct conf_needs {
 /* What a check measures. X(NAME, key) */
 #define CONF_CHECK_TABLE(X)                                                                        \
 	X(HTTP, http)                                                                              \
-	X(TCP, tcp)
+	X(TCP, tcp)                                                                                \
+	X(PLUGIN, plugin)                                                                          \
+	X(PUSH, push)
 
 enum conf_check_kind {
 #define X(name, key) CONF_CHECK_##name,
@@ -113,11 +115,12 @@ struct conf_check {
 	char *label;
 	uint32_t every_ms, timeout_ms, rise, fall;
 	char *bad, *ugly; /* thresholds: "> 150ms" */
-	char *status, *text, *json, *header, *is, *send, *expect, *ca;
+	char *status, *text, *json, *header, *is, *send, *expect, *ca, *secret;
 	struct conf_text_list headers; /* "NAME\0VALUE" */
 	int method;		       /* index of conf_check_methods */
 	bool verify;
 	uint32_t expires_s, redirects;
+	uint64_t period_ms; /* push: a beat must come within it */
 	uint32_t line, column;
 };
 extern const char *const conf_check_methods[]; /* ends with NULL */

@@ -113,7 +113,8 @@ static void check_unit(struct reader *r, const struct tree_node *n, const char *
 	const struct tree_node *at = tree_key(n, key);
 	struct conf_threshold t;
 
-	if (!text || conf_threshold(text, &t) || t.unit == THRESHOLD_MS || check->json)
+	if (!text || conf_threshold(text, &t) || t.unit == THRESHOLD_MS || check->json ||
+	    check->kind == CONF_CHECK_PLUGIN || check->kind == CONF_CHECK_PUSH)
 		return;
 	WRONG(r, at->value, "%s: '%s' measures a time; expected a threshold like '> 150ms'", key, names[check->kind]);
 }
@@ -186,6 +187,8 @@ static void finish_checks(struct conf_device *d)
 
 		if (c->kind == CONF_CHECK_COUNT)
 			continue;
+		if (c->kind == CONF_CHECK_PUSH && c->what)
+			conf_duration(c->what, &c->period_ms);
 		c->every_ms = c->every_ms ? c->every_ms : d->every_ms;
 		c->timeout_ms = c->timeout_ms ? c->timeout_ms : d->timeout_ms;
 		c->rise = c->rise ? c->rise : d->rise;

@@ -383,12 +383,23 @@ const struct schema_row schema_rows[] = {
 		   "The value is the time until the whole answer was there."),
 	ROW(CHECK(what), "tcp", TEXT, 1, 300, NULL, .kinds = KIND(TCP), .check = text_address, .example = "10.0.0.5:22",
 	    .doc = "Opens a connection to HOST:PORT. The value is the time until it is open, or until what is expected came."),
+	ROW(CHECK(what), "plugin", TEXT, 1, 2000, NULL, .kinds = KIND(PLUGIN), .check = text_command,
+	    .example = "\"check_disk -w 10% -c 5% -p /\"",
+	    .doc = "Runs a command, for /bin/sh, that keeps to the rules of monitoring-plugins: status 0 good, 1 bad, 2 ugly, 3 "
+		   "unknown, and a line of text. The value is the first number behind the '|'. It runs as Upstate's watcher (a user of "
+		   "its own when Upstate runs as root), with all that it starts in one process group, which is killed when its time "
+		   "is over or it prints over 64 KiB."),
+	ROW(CHECK(what), "push", TEXT, 1, 20, NULL, .kinds = KIND(PUSH), .check = text_period, .example = "25h",
+	    .doc = "Nothing is measured: somebody must say within this time, again and again, that all is well. upstate beat "
+		   "DEVICE does, or POST /v1/beat/DEVICE."),
+	ROW(CHECK(secret), "secret", TEXT, 16, 200, NULL, .kinds = KIND(PUSH), .check = text_secret, .example = "2f1e7a90c4b85d36",
+	    .doc = "Who knows it may say so on the admin address: /v1/beat/DEVICE?secret=2f1e7a90c4b85d36."),
 	ROW(CHECK(label), "name", TEXT, 1, 63, NULL, .check = text_label, .example = "front page",
 	    .doc = "What the check is called; by it its past is found again when checks of its kind are added before it."),
-	ROW(CHECK(every_ms), "every", MS, 100, DAY, NULL, .example = "10s", .doc = "How often; default: the device's."),
-	ROW(CHECK(timeout_ms), "timeout", MS, 10, HOUR, NULL, .example = "5s", .doc = "How long it may take; default: the device's."),
-	ROW(CHECK(rise), "rise", INT, 1, 100, NULL, .example = "2", .doc = "As the device's, for this check."),
-	ROW(CHECK(fall), "fall", INT, 1, 100, NULL, .example = "3", .doc = "As the device's, for this check."),
+	ROW(CHECK(every_ms), "every", MS, 100, DAY, NULL, .kinds = ~KIND(PUSH), .example = "10s", .doc = "How often; default: the device's."),
+	ROW(CHECK(timeout_ms), "timeout", MS, 10, HOUR, NULL, .kinds = ~KIND(PUSH), .example = "5s", .doc = "How long it may take; default: the device's."),
+	ROW(CHECK(rise), "rise", INT, 1, 100, NULL, .kinds = ~KIND(PUSH), .example = "2", .doc = "As the device's, for this check."),
+	ROW(CHECK(fall), "fall", INT, 1, 100, NULL, .kinds = ~KIND(PUSH), .example = "3", .doc = "As the device's, for this check."),
 	ROW(CHECK(bad), "bad", TEXT, 1, 80, NULL, .check = text_threshold, .example = "\"> 150ms\"",
 	    .doc = "With such a value it works, but worse than it should: <, <=, >, >=, = or != and a number with its unit."),
 	ROW(CHECK(ugly), "ugly", TEXT, 1, 80, NULL, .check = text_threshold, .example = "\"> 5s\"",

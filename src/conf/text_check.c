@@ -56,6 +56,23 @@ const char *text_address(char *text)
 	return NULL;
 }
 
+const char *text_period(char *text)
+{
+	uint64_t ms;
+
+	return conf_duration(text, &ms) && ms >= 1000 && ms <= 366 * 86400000ull ? NULL : "expected a time from 1s to 366d, as 25h";
+}
+
+const char *text_secret(char *text)
+{
+	if (strlen(text) < 16)
+		return "a secret has 16 characters at least";
+	for (const char *p = text; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("-._~", *p))
+			return "a secret has letters, digits and any of -._~, since it stands in a URL";
+	return NULL;
+}
+
 const char *text_label(char *text)
 {
 	return printable(text) ? NULL : "a name is one line";

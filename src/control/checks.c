@@ -83,7 +83,8 @@ void control_checks_send(struct control *c)
 
 	for (uint32_t i = 0; i < c->conf->device_count; i++)
 		for (uint32_t k = 0; k < c->conf->devices[i].check_count; k++)
-			json_array_append_new(list, check_json(&c->conf->devices[i].checks[k]));
+			if (c->conf->devices[i].checks[k].kind != CONF_CHECK_PUSH)
+				json_array_append_new(list, check_json(&c->conf->devices[i].checks[k]));
 	fd = seal(list, &e);
 	if (fd < 0)
 		log_error("checks", "reason=\"%s\"", e.msg);

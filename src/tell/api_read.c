@@ -435,6 +435,7 @@ json_t *tell_limits_json(struct call *c)
 	limit(list, "checks", "checks of all devices", CONF_CHECKS_MAX, s->conf->check_count, 0);
 	limit(list, "watch.running", "measurements at once (overflowed: could not begin in time)", WATCH_RUNNING_MAX,
 	      shm_get(&results->running), shm_get(&results->skipped));
+	limit(list, "watch.programs", "programs at once that run for checks", WATCH_PLUGINS_MAX, shm_get(&results->programs), 0);
 	limit(list, "watch.results", "bytes of results on their way to the controller", RING_BYTES, 0,
 	      shm_get(&results->results_dropped));
 	limit(list, "apps", "apps", CONF_APPS_MAX, s->by_name.len, 0);

@@ -60,12 +60,12 @@ const char *tell_device_status(const struct tell_device *d, char reason[TELL_REA
 /* So many in a row, and it is believed. Of what was not known the first measurement is. */
 static uint32_t enough(const struct tell_check *c)
 {
-	if (!c->known || c->now == RESULT_UNKNOWN)
+	if (!c->known || c->now == RESULT_UNKNOWN || c->conf->kind == CONF_CHECK_PUSH)
 		return 1;
 	return rank(c->last) < rank(c->now) ? c->conf->rise : c->conf->fall;
 }
 
-static void take_result(struct tell_check *c, const struct result *r, const char *text)
+void tell_take_result(struct tell_check *c, const struct result *r, const char *text)
 {
 	c->in_a_row = c->measured_ms && c->last == r->outcome ? c->in_a_row + 1 : 1;
 	c->last = (enum result_outcome)r->outcome;
@@ -144,7 +144,7 @@ static uint32_t look_at_ring(struct tell_devices *x)
 			continue;
 		c = map_get(&x->checks, r.check);
 		if (c) /* else it has just gone from the configuration */
-			take_result(c, &r, text);
+			tell_take_result(c, &r, text);
 	}
 	return n;
 }
@@ -181,6 +181,12 @@ static void on_bell(struct loop_io *io, uint32_t events UNUSED)
 	uint64_t rings;
 
 	if (read(io->fd, &rings, sizeof(rings)) == sizeof(rings) && !t->devices.batch.armed)
+		loop_timer_set(t->ship->loop, &t->devices.batch, t->ship->loop->now_ms + BATCH_MS);
+}
+
+void tell_devices_store_soon(struct tell *t)
+{
+	if (t->devices.dirty && (!t->devices.batch.armed || t->devices.batch.at_ms > t->ship->loop->now_ms + BATCH_MS))
 		loop_timer_set(t->ship->loop, &t->devices.batch, t->ship->loop->now_ms + BATCH_MS);
 }
 
@@ -245,13 +251,16 @@ static void carry_over(struct tell_check *c, struct tell_devices *old)
 	before->text = NULL;
 	c->device = device;
 	c->conf = conf;
+	c->late = (struct loop_timer){0};
 }
 
 static void rows_free(struct tell_devices *x)
 {
 	for (uint32_t i = 0; i < x->count; i++) {
-		for (uint32_t k = 0; k < x->rows[i].check_count; k++)
+		for (uint32_t k = 0; k < x->rows[i].check_count; k++) {
+			tell_beat_fini(&x->rows[i].checks[k]);
 			free(x->rows[i].checks[k].text);
+		}
 		free(x->rows[i].checks);
 	}
 	free(x->rows);
@@ -289,6 +298,7 @@ void tell_devices_configured(struct tell *t, const struct conf *conf)
 		log_warn("device", "reason=\"%s\"", e.msg);
 	for (uint32_t i = 0; first && i < x->count; i++)
 		x->dirty |= x->rows[i].dirty |= worst(&x->rows[i]) != NULL;
+	tell_beats_configured(t);
 	if (x->results)
 		loop_timer_set(t->ship->loop, &x->batch, t->ship->loop->now_ms);
 }

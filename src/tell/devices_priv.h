@@ -20,6 +20,8 @@ struct tell_check {
 	double value; /* of the last measurement */
 	enum result_unit unit;
 	uint32_t took_us;
+	struct loop_timer late; /* push: until a beat is missed */
+	uint64_t beat_ms;	/* the last one; 0: never */
 };
 
 struct tell_device {
@@ -29,6 +31,13 @@ struct tell_device {
 	uint32_t check_count;
 	bool dirty; /* not stored yet */
 };
+
+/* What was measured; what follows from it is stored by the next tell_devices_store_soon() or bundle of results. */
+void tell_take_result(struct tell_check *c, const struct result *r, const char *text);
+void tell_devices_store_soon(struct tell *t);
+/* beat.c: when the last beats came, and the wait for the next ones */
+void tell_beats_configured(struct tell *t);
+void tell_beat_fini(struct tell_check *c);
 
 const char *tell_device_status(const struct tell_device *d, char reason[TELL_REASON]);
 json_t *tell_device_json(const struct tell_device *d);

@@ -45,6 +45,8 @@ static const struct route routes[] = {
 	ROUTE("GET", "/v1/limits", tell_limits, .body = ROUTE_PLAIN),
 	ROUTE("GET", "/v1/verify", tell_verify, .body = ROUTE_PLAIN),
 	ROUTE("POST", "/v1/reload", tell_reload, .body = ROUTE_JSON),
+	ROUTE("POST", "/v1/beat/@", tell_beat, .body = ROUTE_JSON, .open = true),
+	ROUTE("POST", "/v1/beat/@/@", tell_beat, .body = ROUTE_JSON, .open = true),
 	ROUTE("GET", "/metrics", tell_metrics, .open = true),
 	ROUTE("POST", "/v1/restart", tell_restart, .body = ROUTE_JSON),
 	ROUTE("POST", "/v1/upgrade", tell_upgrade, .body = ROUTE_JSON),
@@ -361,7 +363,8 @@ static void on_request(struct server_request *r, void *arg)
 		not_found(c, path_known);
 		return;
 	}
-	if (!c->route->open && !may(c->t, r)) {
+	c->trusted = may(c->t, r);
+	if (!c->route->open && !c->trusted) {
 		err_set(&e, ERR_DENIED,
 			"this address wants 'Authorization: Bearer TOKEN', with the content of %s/token",
 			c->t->ship->dir);

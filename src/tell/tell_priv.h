@@ -76,6 +76,7 @@ struct call {
 	const struct route *route;
 	char arg[2][256]; /* what stands for the stars of the pattern */
 	char who[64];
+	bool trusted; /* it has the token, or came over the control socket */
 	uint64_t change; /* followed */
 	struct store_intake *intake;
 	struct err failed;    /* of the intake; answered at the end of the body */
@@ -168,6 +169,9 @@ json_t *tell_part_json(struct tell *t, enum part p);
 json_t *tell_app_json(struct ship_app *a);
 json_t *tell_unit_json(struct ship_app *a, const struct rollout_unit *u);
 json_t *tell_target_json(struct ship_app *a, const struct ship_target *x);
+
+/* beat.c */
+void tell_beat(struct call *c, json_t *body);
 
 void tell_devices_configured(struct tell *t, const struct conf *conf);
 json_t *tell_devices_json(const struct tell *t);

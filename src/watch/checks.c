@@ -17,6 +17,7 @@
 const struct watch_engine *const watch_engines[CONF_CHECK_COUNT] = {
     [CONF_CHECK_HTTP] = &watch_http,
     [CONF_CHECK_TCP] = &watch_tcp,
+    [CONF_CHECK_PLUGIN] = &watch_plugin,
 };
 
 const char *watch_text(const struct check *c, const char *key)

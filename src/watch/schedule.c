@@ -30,6 +30,7 @@ static void gauges(struct watcher *w)
 {
 	atomic_store_explicit(&w->results->waiting, w->waiting_count, memory_order_relaxed);
 	atomic_store_explicit(&w->results->running, w->running, memory_order_relaxed);
+	atomic_store_explicit(&w->results->programs, w->plugins, memory_order_relaxed);
 }
 
 /* --- next time --- */
@@ -209,15 +210,24 @@ static void begin(struct check *c)
 	watch_engines[c->kind]->begin(c);
 }
 
+/* The next one that may begin, or NULL. Programs have fewer places: what waits for one of these holds up no other. */
+static struct check *next_waiting(struct watcher *w)
+{
+	for (int i = w->plugins >= WATCH_PLUGINS_MAX; i < 2 && w->running < WATCH_RUNNING_MAX; i++)
+		if (!list_empty(&w->waiting[i]))
+			return container_of(w->waiting[i].next, struct check, link);
+	return NULL;
+}
+
 /* A measurement that is done at once calls this again, from within. */
 static void begin_waiting(struct watcher *w)
 {
+	struct check *c;
+
 	if (w->beginning)
 		return;
 	w->beginning = true;
-	while (w->running < WATCH_RUNNING_MAX && !list_empty(&w->waiting)) {
-		struct check *c = container_of(w->waiting.next, struct check, link);
-
+	while ((c = next_waiting(w))) {
 		leave_queue(c);
 		begin(c);
 	}
@@ -233,10 +243,15 @@ static void on_due(struct loop_timer *t)
 	if (c->state != CHECK_IDLE)
 		return;
 	c->state = CHECK_WAITS;
-	list_add_tail(&w->waiting, &c->link);
+	list_add_tail(&w->waiting[c->kind != CONF_CHECK_PLUGIN], &c->link);
 	w->waiting_count++;
 	loop_timer_set(&w->loop, &c->limit, w->loop.now_ms + MAX(c->every_ms, WAIT_LEAST_MS));
 	begin_waiting(w);
+}
+
+void watch_more(struct loop *loop)
+{
+	begin_waiting(container_of(loop, struct watcher, loop));
 }
 
 void watch_schedule(struct check *c)

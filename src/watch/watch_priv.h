@@ -66,8 +66,11 @@ struct watcher {
 	struct results *results;
 	int bell;
 	struct map checks; /* by id */
-	struct list waiting;
+	struct list waiting[2]; /* of plugins, of others */
 	uint32_t waiting_count, running;
+	struct list programs; /* plugins that live */
+	uint32_t plugins;     /* how many */
+	bool swept;	      /* something may have been left behind */
 	bool beginning;
 	struct watch_http *http;
 	struct watch_names *names;
@@ -85,6 +88,8 @@ void watch_done(struct check *c, enum result_outcome outcome, double value, enum
 double watch_took_ms(const struct check *c);
 /* Is such an errno this machine's own fault? Then the device is unknown. */
 bool watch_own_fault(int error);
+/* A place may have become free. */
+void watch_more(struct loop *loop);
 /* watch_done() for a call that failed: what, and why. */
 void watch_failed(struct check *c, int error, const char *what);
 
@@ -124,4 +129,18 @@ socklen_t watch_addr_len(const struct sockaddr_storage *a);
 
 int watch_http_open(struct watcher *w, struct err *e);
 
-extern const struct watch_engine watch_http, watch_tcp;
+/* --- plugin.c, perfdata.c --- */
+
+struct perfdata {
+	char label[64];
+	double value; /* in ms, bytes, percent, or as it is */
+	enum result_unit unit;
+};
+/* The next number of what stands behind the '|'; moves *at behind it. False: there is no more. */
+bool perfdata_next(const char **at, struct perfdata *ret);
+/* Ends the first line at its '|'; returns what stands behind that, up to the end of the line. */
+char *plugin_split(char *output);
+void plugin_strip_tags(char *text); /* of HTML */
+void watch_sweep(struct watcher *w); /* ends what plugins left behind */
+
+extern const struct watch_engine watch_http, watch_tcp, watch_plugin;

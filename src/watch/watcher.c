@@ -22,6 +22,8 @@ static void on_beat(struct loop_timer *t)
 	if (w->beat_ms && now - w->beat_ms > 1000 + WATCH_STALL_MS)
 		w->stalled_ms = now;
 	w->beat_ms = now;
+	w->swept |= w->plugins > 0;
+	watch_sweep(w);
 	loop_timer_set(&w->loop, t, now + 1000);
 }
 
@@ -93,13 +95,16 @@ static int start(struct watcher *w)
 	w->channel.on_msg = on_msg;
 	w->channel.on_end = on_end;
 	w->beat.on_time = on_beat;
-	list_init(&w->waiting);
+	list_init(&w->waiting[0]);
+	list_init(&w->waiting[1]);
+	list_init(&w->programs);
 	fcntl(MSG_CHANNEL_FD, F_SETFD, FD_CLOEXEC);
 	if (loop_init(&w->loop) < 0 || loop_signals(&w->loop, &set, on_signal) < 0 ||
 	    msg_channel_open(&w->channel, &w->loop, MSG_CHANNEL_FD) < 0) {
 		log_error("watcher", "reason=\"%s\"", strerror(errno));
 		return -1;
 	}
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* checks have secrets in their requests */
 	msg_send(&w->channel, MSG_READY, &(struct msg_none){0}, NULL, 0, NULL, 0);
 	on_beat(&w->beat);

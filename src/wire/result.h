@@ -10,6 +10,7 @@
 
 #define RESULT_TEXT_MAX 300
 #define WATCH_RUNNING_MAX 1000 /* measurements at once */
+#define WATCH_PLUGINS_MAX 64   /* programs at once */
 
 /* What one measurement says of the device. X(NAME, status) */
 #define RESULT_OUTCOME_TABLE(X)                                                                    \
@@ -56,6 +57,7 @@ struct result {
 #define WATCH_COUNT_TABLE(X)                                                                       \
 	X(checks, "checks of the configuration in force (gauge)")                                  \
 	X(running, "measurements going on (gauge)")                                                \
+	X(programs, "programs that run for checks (gauge)")                                        \
 	X(waiting, "measurements that wait for others to end (gauge)")                             \
 	X(measured, "measurements")                                                                \
 	X(measured_us, "sum of the time they took, in microseconds")                               \
@@ -70,7 +72,7 @@ struct results {
 #define X(name, what) _Atomic uint64_t name;
 	WATCH_COUNT_TABLE(X)
 #undef X
-	uint64_t pad[5];
+	uint64_t pad[4];
 	struct ring ring;
 };
 

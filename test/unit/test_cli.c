@@ -90,7 +90,7 @@ static void nothing_and_help_show_help(void **state UNUSED)
 #define ALL_VERBS                                                                                  \
 	"verbs: serve, check, init, deploy, rollback, abort, attach, status, top, explain, history, " \
 	"logs, verify, "                                                                               \
-	"hold, resume, maintenance, drain, fence, unfence, reload, files, restart, upgrade, limits, password, " \
+	"hold, resume, maintenance, drain, fence, unfence, beat, reload, files, restart, upgrade, limits, password, " \
 	"completion, manual, help, version"
 
 static void wrong_words_come_with_the_right_ones(void **state UNUSED)

@@ -9,7 +9,7 @@
 static struct conf_problems problems;
 static struct buf said;
 
-#define KINDS "http, tcp"
+#define KINDS "http, tcp, plugin, push"
 #define APPS "apps: {a: {run: x $PORT}}\n"
 
 static struct conf *parse(const char *text)
@@ -162,6 +162,11 @@ static void checks_that_are_wrong_are_explained(void **state UNUSED)
 		      "26: error: bad: 'http' measures a time; expected a threshold like '> 150ms'");
 	check_refused("{http: 'http://x/', is: y}",
 		      "21: error: checks: 'is' says what stands at a path of 'json', and there is none");
+	check_refused("{push: 1ms}", "8: error: push: '1ms': expected a time from 1s to 366d, as 25h");
+	check_refused("{push: 1h, every: 5s}",
+		      "12: error: checks: 'every' means nothing for 'push', which takes: secret, name, bad, ugly");
+	check_refused("{push: 1h, secret: short}", "20: error: secret: 'short': a secret has 16 characters at least");
+	check_refused("{plugin: ' '}", "10: error: plugin: ' ': there is no command in it");
 	check_refused("{http: 'http://x/', every: 1ms}", "28: error: every: 1ms is below 100ms");
 }
 

@@ -123,6 +123,52 @@ static void values_are_written_for_people(void **state UNUSED)
 	assert_string_equal(result_value_text(NAN, RESULT_MS_UNIT, text), "");
 }
 
+/* --- plugins --- */
+
+static void perfdata_is_read_with_its_units(void **state UNUSED)
+{
+	static const struct {
+		const char *text, *label;
+		double value;
+		enum result_unit unit;
+	} rows[] = {{"time=0.25s;1;2;0;10", "time", 250, RESULT_MS_UNIT},
+		    {"'a b''c'=5%", "a b'c", 5, RESULT_PERCENT_UNIT},
+		    {"/=2643MB;5948;5958;0;5968", "/", 2643.0 * 1048576, RESULT_BYTES_UNIT},
+		    {"rta=310us", "rta", 0.31, RESULT_MS_UNIT},
+		    {"n=-1.5", "n", -1.5, RESULT_NONE_UNIT},
+		    {"c=77c", "c", 77, RESULT_NONE_UNIT},
+		    {"junk =3 a=U b=nan c=0x10 d=1e999 e=7;;;", "e", 7, RESULT_NONE_UNIT},
+		    {"'never ends=3", "ends", 3, RESULT_NONE_UNIT},
+		    {"", "", 0, 0},
+		    {"a=;1;2", "", 0, 0}};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const char *at = rows[i].text;
+		struct perfdata p = {0};
+
+		assert_int_equal(perfdata_next(&at, &p), rows[i].label[0] != '\0');
+		if (!rows[i].label[0])
+			continue;
+		assert_string_equal(p.label, rows[i].label);
+		assert_true(p.value >= rows[i].value - 1e-9 && p.value <= rows[i].value + 1e-9);
+		assert_int_equal(p.unit, rows[i].unit);
+		assert_false(perfdata_next(&at, &p));
+	}
+}
+
+static void output_of_plugins_is_split_and_cleaned(void **state UNUSED)
+{
+	char text[] = "<b>DISK</b> OK - 3 < 4 <br/>free | /=1MB\nmore | x=2\n", bare[] = "OK", open[] = "a <b";
+	const char *perf = plugin_split(text);
+
+	assert_string_equal(perf, " /=1MB");
+	plugin_strip_tags(text);
+	assert_string_equal(text, "DISK OK - 3 < 4 free");
+	assert_string_equal(plugin_split(bare), "");
+	plugin_strip_tags(open);
+	assert_string_equal(open, "a <b");
+}
+
 /* --- addresses --- */
 
 static void addresses_are_split(void **state UNUSED)
@@ -146,6 +192,8 @@ int main(void)
 	    cmocka_unit_test(a_full_ring_drops_counts_and_goes_on),
 	    cmocka_unit_test(what_is_no_result_is_refused),
 	    cmocka_unit_test(values_are_written_for_people),
+	    cmocka_unit_test(perfdata_is_read_with_its_units),
+	    cmocka_unit_test(output_of_plugins_is_split_and_cleaned),
 	    cmocka_unit_test(addresses_are_split),
 	};
 
