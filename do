@@ -10,7 +10,7 @@ packages_demo="python3 python3-flask gunicorn newsboat"
 packages_test="clang-14 python3-pytest python3-websockets python3-h11 curl git puma uwsgi-core uwsgi-plugin-python3 nginx-light
 nodejs sqlite3 libxml2-utils mandoc codespell shellcheck redis-server python3-prometheus-client openssl
 nghttp2-client python3-hpack jing sfeed rss2email python3-feedparser node-ws python3-aiohttp python3-httpx python3-h2
-wget uacme pebble python3-grpcio monitoring-plugins-basic"
+wget uacme pebble python3-grpcio monitoring-plugins-basic knot"
 packages_full="chromium libclang-rt-14-dev llvm-14 valgrind cppcheck clang-tidy-14 clang-format-14"
 packages_bench="haproxy nginx-light wrk procps openssl nghttp2-client python3-hpack python3-websockets"
 packages_fresh="debootstrap git"

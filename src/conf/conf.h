@@ -95,7 +95,14 @@ struct conf_needs {
 	X(HTTP, http)                                                                              \
 	X(TCP, tcp)                                                                                \
 	X(PLUGIN, plugin)                                                                          \
-	X(PUSH, push)
+	X(PUSH, push)                                                                              \
+	X(TLS, tls)                                                                                \
+	X(DNS, dns)                                                                                \
+	X(ICMP, icmp)                                                                              \
+	X(VERSION, version)                                                                        \
+	X(FILE, file)                                                                              \
+	X(HOST, host)                                                                              \
+	X(PROCESS, process)
 
 enum conf_check_kind {
 #define X(name, key) CONF_CHECK_##name,
@@ -115,15 +122,16 @@ struct conf_check {
 	char *label;
 	uint32_t every_ms, timeout_ms, rise, fall;
 	char *bad, *ugly; /* thresholds: "> 150ms" */
-	char *status, *text, *json, *header, *is, *send, *expect, *ca, *secret;
+	char *status, *text, *json, *header, *is, *send, *expect, *ca, *secret, *server_name, *server;
 	struct conf_text_list headers; /* "NAME\0VALUE" */
-	int method;		       /* index of conf_check_methods */
-	bool verify;
+	int method, record, of;	       /* indexes of conf_check_methods, ... */
+	bool verify, authoritative;
 	uint32_t expires_s, redirects;
 	uint64_t period_ms; /* push: a beat must come within it */
 	uint32_t line, column;
 };
-extern const char *const conf_check_methods[]; /* ends with NULL */
+/* Each ends with NULL. */
+extern const char *const conf_check_methods[], *const conf_check_records[], *const conf_check_ofs[];
 
 struct conf_device {
 	char *name; /* as an app's, and no app has it */

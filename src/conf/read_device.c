@@ -106,17 +106,47 @@ static void wrong_kind(struct reader *r, const struct tree_node *key, enum conf_
 		      buf_str(&list));
 }
 
-/* Time is compared with time. */
+/* What its value is; THRESHOLD_NUMBER: a number without a unit, or any. */
+static int unit_of(const struct conf_check *c)
+{
+	switch (c->kind) {
+	case CONF_CHECK_HOST:
+		return strcmp(c->what, "load") == 0 ? THRESHOLD_NUMBER : THRESHOLD_PERCENT;
+	case CONF_CHECK_FILE:
+		return c->of ? THRESHOLD_BYTES : THRESHOLD_MS;
+	case CONF_CHECK_HTTP:
+		return c->json ? THRESHOLD_NUMBER : THRESHOLD_MS;
+	case CONF_CHECK_PROCESS:
+	case CONF_CHECK_PLUGIN:
+	case CONF_CHECK_PUSH:
+		return THRESHOLD_NUMBER;
+	default:
+		return THRESHOLD_MS;
+	}
+}
+
+/* Time is compared with time, and so on; a number alone may be bytes. */
 static void check_unit(struct reader *r, const struct tree_node *n, const char *key, const char *text,
 		       const struct conf_check *check)
 {
-	const struct tree_node *at = tree_key(n, key);
+	static const char *const wanted[] = {[THRESHOLD_MS] = "a time; expected a threshold like '> 150ms'",
+					     [THRESHOLD_BYTES] = "a size; expected a threshold like '< 10KiB'",
+					     [THRESHOLD_PERCENT] = "a share; expected a threshold like '> 80%'"};
+	int unit = check->what ? unit_of(check) : THRESHOLD_NUMBER;
 	struct conf_threshold t;
 
-	if (!text || conf_threshold(text, &t) || t.unit == THRESHOLD_MS || check->json ||
-	    check->kind == CONF_CHECK_PLUGIN || check->kind == CONF_CHECK_PUSH)
+	if (!text || conf_threshold(text, &t) || unit == THRESHOLD_NUMBER || (int)t.unit == unit ||
+	    (unit == THRESHOLD_BYTES && t.unit == THRESHOLD_NUMBER))
 		return;
-	WRONG(r, at->value, "%s: '%s' measures a time; expected a threshold like '> 150ms'", key, names[check->kind]);
+	WRONG(r, tree_key(n, key)->value, "%s: '%s' measures %s", key, names[check->kind], wanted[unit]);
+}
+
+static void check_is(struct reader *r, const struct tree_node *n, const struct conf_check *check)
+{
+	if (check->kind == CONF_CHECK_HTTP && check->is && !check->json)
+		WRONG(r, tree_key(n, "is"), "checks: 'is' says what stands at a path of 'json', and there is none");
+	if (check->kind == CONF_CHECK_VERSION && !check->is)
+		WRONG(r, n->first, "checks: 'version' needs 'is': what should run?");
 }
 
 static void read_check(struct reader *r, const struct tree_node *n, struct conf_check *check)
@@ -144,8 +174,7 @@ static void read_check(struct reader *r, const struct tree_node *n, struct conf_
 	read_map(r, n, SCHEMA_CHECK, "", check);
 	check_unit(r, n, "bad", check->bad, check);
 	check_unit(r, n, "ugly", check->ugly, check);
-	if (check->is && !check->json)
-		WRONG(r, tree_key(n, "is"), "checks: 'is' says what stands at a path of 'json', and there is none");
+	check_is(r, n, check);
 }
 
 void read_checks(struct reader *r, const struct schema_row *row, const struct tree_node *n,
@@ -177,8 +206,33 @@ static uint64_t check_id(const struct conf_device *d, const struct conf_check *c
 	return c->label ? map_hash_more(hash, c->label, strlen(c->label)) : map_hash_more(hash, &index, sizeof(index));
 }
 
+/* A path is one of the device's first http check. */
+static void finish_version(struct reader *r, struct conf_device *d, struct conf_check *c)
+{
+	const char *base = NULL;
+	CLEANUP_BUF struct buf url = {0};
+
+	if (!c->what || c->what[0] != '/')
+		return;
+	for (uint32_t i = 0; i < d->check_count && !base; i++)
+		if (d->checks[i].kind == CONF_CHECK_HTTP)
+			base = d->checks[i].what;
+	if (!base) {
+		problem_error(r->problems, c->line, c->column,
+			      "device '%s': version: '%s' is a path, and there is no http check whose server would be asked",
+			      d->name, c->what);
+		return;
+	}
+	buf_add(&url, base, (size_t)(strstr(base, "://") - base) + 3);
+	base += url.len;
+	buf_add(&url, base, strcspn(base, "/?#"));
+	buf_adds(&url, c->what);
+	free(c->what);
+	c->what = util_strdup(buf_str(&url));
+}
+
 /* What a check does not say itself is its device's; and by what it is known. */
-static void finish_checks(struct conf_device *d)
+static void finish_checks(struct reader *r, struct conf_device *d)
 {
 	uint32_t index[CONF_CHECK_COUNT] = {0};
 
@@ -189,6 +243,8 @@ static void finish_checks(struct conf_device *d)
 			continue;
 		if (c->kind == CONF_CHECK_PUSH && c->what)
 			conf_duration(c->what, &c->period_ms);
+		if (c->kind == CONF_CHECK_VERSION)
+			finish_version(r, d, c);
 		c->every_ms = c->every_ms ? c->every_ms : d->every_ms;
 		c->timeout_ms = c->timeout_ms ? c->timeout_ms : d->timeout_ms;
 		c->rise = c->rise ? c->rise : d->rise;
@@ -228,7 +284,7 @@ void read_devices(struct reader *r, const struct schema_row *row, const struct t
 			WRONG(r, key->value, "device '%.80s': expected a map of keys with 'checks', found %s", key->text,
 			      tree_kind_name(key->value));
 		r->device = NULL;
-		finish_checks(d);
+		finish_checks(r, d);
 	}
 }
 

@@ -19,6 +19,8 @@ static const char *const trace_words[] = {"off", "pass", "make", NULL}; /* enum 
 static const char *const switch_words[] = {"false", "no", "off", "true", "yes", "on", NULL};
 static const char *const protocol_words[] = {"http1", "h2c", NULL}; /* enum conf_protocol */
 const char *const conf_check_methods[] = {"GET", "HEAD", "POST", NULL};
+const char *const conf_check_records[] = {"A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "TXT", NULL};
+const char *const conf_check_ofs[] = {"age", "size", NULL};
 static const char *const https_words[] = {"optional", "redirect", NULL};
 static const char *const tls_words[] = {"files", "auto", NULL}; /* enum conf_tls */
 
@@ -383,6 +385,24 @@ const struct schema_row schema_rows[] = {
 		   "The value is the time until the whole answer was there."),
 	ROW(CHECK(what), "tcp", TEXT, 1, 300, NULL, .kinds = KIND(TCP), .check = text_address, .example = "10.0.0.5:22",
 	    .doc = "Opens a connection to HOST:PORT. The value is the time until it is open, or until what is expected came."),
+	ROW(CHECK(what), "tls", TEXT, 1, 300, NULL, .kinds = KIND(TLS), .check = text_address, .example = "10.0.0.5:443",
+	    .doc = "Opens a connection to HOST:PORT and shakes hands. ugly: it fails, or the certificate is not right. The value is "
+		   "the time that took."),
+	ROW(CHECK(what), "dns", TEXT, 1, 255, NULL, .kinds = KIND(DNS), .check = text_domain, .example = "example.org",
+	    .doc = "Asks a name server for a name. ugly: no answer, no record, or another than expected. The value is the time "
+		   "until the answer."),
+	ROW(CHECK(what), "icmp", TEXT, 1, 255, NULL, .kinds = KIND(ICMP), .check = text_host_name, .example = "10.0.0.5",
+	    .doc = "Sends an echo request (ping) to a host, up to three times. The value is the time until the echo."),
+	ROW(CHECK(what), "version", TEXT, 1, 2000, NULL, .kinds = KIND(VERSION), .check = text_version, .example = "/version",
+	    .doc = "Asks for a URL, or a path of the device's first http check, and compares what it says it runs with is. "
+		   "bad: another version."),
+	ROW(CHECK(what), "file", TEXT, 1, 4095, NULL, .kinds = KIND(FILE), .check = text_absolute, .example = "/var/backups/last.tar",
+	    .doc = "Looks at a file of this machine. ugly: it is not there. The value is its age, or its size."),
+	ROW(CHECK(what), "host", TEXT, 1, 4095, NULL, .kinds = KIND(HOST), .check = text_measure, .example = "disk /var",
+	    .doc = "Measures this machine: load (of the last minute), or the share in percent that is used of cpu, memory, "
+		   "swap, disk PATH, inodes PATH."),
+	ROW(CHECK(what), "process", TEXT, 1, 255, NULL, .kinds = KIND(PROCESS), .check = text_program, .example = "cron",
+	    .doc = "Counts the processes of this machine whose program has this name. Without thresholds none is ugly."),
 	ROW(CHECK(what), "plugin", TEXT, 1, 2000, NULL, .kinds = KIND(PLUGIN), .check = text_command,
 	    .example = "\"check_disk -w 10% -c 5% -p /\"",
 	    .doc = "Runs a command, for /bin/sh, that keeps to the rules of monitoring-plugins: status 0 good, 1 bad, 2 ugly, 3 "
@@ -406,24 +426,33 @@ const struct schema_row schema_rows[] = {
 	    .doc = "With such a value it does not work."),
 	ROW(CHECK(status), "status", TEXT, 1, 80, "200-399", .kinds = KIND(HTTP), .check = text_statuses,
 	    .example = "\"200, 301-302\"", .doc = "The statuses that are expected."),
-	ROW(CHECK(text), "text", TEXT, 1, 500, NULL, .kinds = KIND(HTTP), .example = "Welcome",
-	    .doc = "The answer's body must have this, within its first 256 KiB."),
-	ROW(CHECK(json), "json", TEXT, 1, 200, NULL, .kinds = KIND(HTTP), .check = text_json_path, .example = "data.nodes.0.state",
+	ROW(CHECK(text), "text", TEXT, 1, 500, NULL, .kinds = KIND(HTTP) | KIND(FILE), .example = "Welcome",
+	    .doc = "The answer's body, or the file, must have this, within its first 256 KiB."),
+	ROW(CHECK(json), "json", TEXT, 1, 200, NULL, .kinds = KIND(HTTP) | KIND(VERSION), .check = text_json_path, .example = "data.nodes.0.state",
 	    .doc = "The answer must be JSON with a value at this path: keys and indexes with dots between."),
-	ROW(CHECK(is), "is", TEXT, 1, 500, NULL, .kinds = KIND(HTTP), .example = "green", .doc = "What stands there."),
+	ROW(CHECK(is), "is", TEXT, 1, 500, NULL, .kinds = KIND(HTTP) | KIND(VERSION) | KIND(DNS), .example = "green",
+	    .doc = "What stands there: at the path of json, as the version, or among the records of the name."),
 	ROW(CHECK(header), "header", TEXT, 1, 500, NULL, .kinds = KIND(HTTP), .check = text_expect_header,
 	    .example = "\"Content-Type: text/html\"", .doc = "The answer must have this field, and this text in it."),
-	ROW(CHECK(method), "method", WORD, 0, 0, "GET", .kinds = KIND(HTTP), .words = conf_check_methods, .doc = "How it asks."),
-	ROW(CHECK(headers), "headers", FIELDS, 0, 50, NULL, .kinds = KIND(HTTP), .check = text_check_field,
+	ROW(CHECK(method), "method", WORD, 0, 0, "GET", .kinds = KIND(HTTP) | KIND(VERSION), .words = conf_check_methods, .doc = "How it asks."),
+	ROW(CHECK(headers), "headers", FIELDS, 0, 50, NULL, .kinds = KIND(HTTP) | KIND(VERSION), .check = text_check_field,
 	    .example = "{Host: shop.example.org}", .doc = "Fields of the request."),
-	ROW(CHECK(redirects), "redirects", INT, 0, 10, "0", .kinds = KIND(HTTP),
+	ROW(CHECK(redirects), "redirects", INT, 0, 10, "0", .kinds = KIND(HTTP) | KIND(VERSION),
 	    .doc = "How many redirects are followed. The default looks at the redirect itself."),
-	ROW(CHECK(expires_s), "expires", SECONDS, 0, 3650 * DAY, "14d", .kinds = KIND(HTTP),
+	ROW(CHECK(expires_s), "expires", SECONDS, 0, 3650 * DAY, "14d", .kinds = KIND(HTTP) | KIND(TLS),
 	    .doc = "bad when the certificate is valid for a shorter time."),
-	ROW(CHECK(verify), "verify", BOOL, 0, 1, "true", .kinds = KIND(HTTP),
+	ROW(CHECK(verify), "verify", BOOL, 0, 1, "true", .kinds = KIND(HTTP) | KIND(VERSION) | KIND(TLS),
 	    .doc = "ugly when the certificate is not for this name, or not from an authority that this machine trusts."),
-	ROW(CHECK(ca), "ca", TEXT, 1, 4095, NULL, .kinds = KIND(HTTP), .check = text_absolute,
+	ROW(CHECK(ca), "ca", TEXT, 1, 4095, NULL, .kinds = KIND(HTTP) | KIND(VERSION) | KIND(TLS), .check = text_absolute,
 	    .example = "/etc/upstate/ca.pem", .doc = "PEM file with the authorities that are trusted instead."),
+	ROW(CHECK(server_name), "server_name", TEXT, 1, 255, NULL, .kinds = KIND(TLS), .check = text_host_name,
+	    .example = "shop.example.org", .doc = "The name that is asked for, and that the certificate must have; default: the host."),
+	ROW(CHECK(record), "type", WORD, 0, 0, "A", .kinds = KIND(DNS), .words = conf_check_records, .doc = "The records that are asked for."),
+	ROW(CHECK(server), "server", TEXT, 1, 60, NULL, .kinds = KIND(DNS), .check = text_server, .example = "10.0.0.53",
+	    .doc = "Which name server, as ADDRESS or ADDRESS:PORT; default: those of this machine."),
+	ROW(CHECK(authoritative), "authoritative", BOOL, 0, 1, "false", .kinds = KIND(DNS),
+	    .doc = "The server must have authority over the name."),
+	ROW(CHECK(of), "of", WORD, 0, 0, "age", .kinds = KIND(FILE), .words = conf_check_ofs, .doc = "What the value is."),
 	ROW(CHECK(send), "send", TEXT, 1, 1000, NULL, .kinds = KIND(TCP), .example = "\"PING\\r\\n\"",
 	    .doc = "What is said once the connection is open."),
 	ROW(CHECK(expect), "expect", TEXT, 1, 1000, NULL, .kinds = KIND(TCP), .example = "SSH-2.0",

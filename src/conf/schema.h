@@ -100,7 +100,8 @@ schema_check text_host, text_route_path, text_health_path, text_listen, text_adm
 schema_check text_acme_server, text_mail;
 /* Those of devices and checks, in conf/text_check.c. */
 schema_check text_device, text_period, text_secret, text_url, text_address, text_label, text_threshold, text_statuses, text_expect_header,
-	text_json_path, text_check_field, text_absolute;
+	text_json_path, text_domain, text_server, text_host_name, text_version, text_measure,
+	text_program, text_check_field, text_absolute;
 
 /* Those of policies, in conf/text_policy.c. */
 schema_check text_request_field, text_answer_field, text_field_value, text_redirect_from,

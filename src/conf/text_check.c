@@ -73,6 +73,55 @@ const char *text_secret(char *text)
 	return NULL;
 }
 
+const char *text_host_name(char *text)
+{
+	for (const char *p = text; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("-._:", *p))
+			return "expected the name of a host, or its address";
+	return NULL;
+}
+
+const char *text_domain(char *text)
+{
+	for (const char *p = text; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("-._*", *p))
+			return "expected a name like example.org";
+	return NULL;
+}
+
+const char *text_server(char *text)
+{
+	size_t host = strspn(text, "0123456789.");
+
+	if (text[0] == '[' || (strchr(text, ':') && strchr(text, ':') != strrchr(text, ':')))
+		host = strspn(text, "0123456789abcdefABCDEF:.[]"); /* IPv6 */
+	if (!host || (text[host] && text[host] != ':') || strspn(text + host, ":0123456789") != strlen(text + host))
+		return "expected ADDRESS, or ADDRESS:PORT: 10.0.0.53, [2001:db8::53]:5353";
+	return NULL;
+}
+
+const char *text_version(char *text)
+{
+	return text[0] == '/' && text[1] != '/' ? NULL : text_url(text);
+}
+
+const char *text_measure(char *text)
+{
+	static const char *const words[] = {"load", "cpu", "memory", "swap"};
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (strcmp(text, words[i]) == 0)
+			return NULL;
+	if (strncmp(text, "disk /", 6) == 0 || strncmp(text, "inodes /", 8) == 0)
+		return NULL;
+	return "expected load, cpu, memory, swap, 'disk PATH' or 'inodes PATH'";
+}
+
+const char *text_program(char *text)
+{
+	return printable(text) && !strchr(text, '/') ? NULL : "expected the name of a program, without its folder";
+}
+
 const char *text_label(char *text)
 {
 	return printable(text) ? NULL : "a name is one line";

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -64,6 +65,21 @@ const char *part_says_end(int wait_status, uint64_t ran_ms, char *text, size_t s
 	return text;
 }
 
+/* In the child: of all that root may do, what the watcher needs for ICMP. It gives that up when it has its sockets;
+ * where it cannot be had, it does without. */
+static void keep_raw_sockets(void)
+{
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct caps[2] = {{1u << CAP_NET_RAW, 1u << CAP_NET_RAW, 1u << CAP_NET_RAW}, {0}};
+
+	if (syscall(SYS_capset, &head, caps) < 0) {
+		caps[0] = (struct __user_cap_data_struct){0};
+		syscall(SYS_capset, &head, caps);
+	} else {
+		prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_RAW, 0, 0);
+	}
+}
+
 /* In the child: nothing of the keeper stays open but its end of the channel. */
 __attribute__((noreturn)) static void become_part(const struct part_proc *p, int channel)
 {
@@ -91,9 +107,13 @@ __attribute__((noreturn)) static void become_part(const struct part_proc *p, int
 	else if (dup2(channel, MSG_CHANNEL_FD) < 0)
 		_exit(126);
 	syscall(SYS_close_range, MSG_CHANNEL_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+	if (p->part == PART_WATCHER && k->root)
+		prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
 	if (id && k->root &&
 	    (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0))
 		_exit(126);
+	if (p->part == PART_WATCHER && k->root)
+		keep_raw_sockets();
 	/* After the change of user, which would clear it. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NO_NEW_PRIVS, is_router(p) || p->part == PART_LOGGER, 0, 0, 0);

@@ -18,6 +18,13 @@ const struct watch_engine *const watch_engines[CONF_CHECK_COUNT] = {
     [CONF_CHECK_HTTP] = &watch_http,
     [CONF_CHECK_TCP] = &watch_tcp,
     [CONF_CHECK_PLUGIN] = &watch_plugin,
+    [CONF_CHECK_VERSION] = &watch_http,
+    [CONF_CHECK_TLS] = &watch_tls,
+    [CONF_CHECK_DNS] = &watch_dns,
+    [CONF_CHECK_ICMP] = &watch_icmp,
+    [CONF_CHECK_FILE] = &watch_plugin,
+    [CONF_CHECK_HOST] = &watch_plugin,
+    [CONF_CHECK_PROCESS] = &watch_plugin,
 };
 
 const char *watch_text(const struct check *c, const char *key)

@@ -4,21 +4,17 @@
  *
  * Nothing of the environment takes part: no proxy, no .netrc. Names are looked up by us, since libcurl's own threads for that
  * cannot be left behind when the time is over. Redirects are followed by us too, each as a request of its own. What is read is
- * bounded: the first BODY_MAX bytes are looked at, READ_MAX are taken.
+ * bounded: the first HTTP_BODY_MAX bytes are looked at, READ_MAX are taken.
  */
 #include <arpa/inet.h>
-#include <curl/curl.h>
 #include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <strings.h>
 
-#include "base/clock.h"
-#include "watch/watch_priv.h"
+#include "watch/http_priv.h"
 
-#define BODY_MAX (256u << 10)
 #define READ_MAX (4u << 20)
-#define HEADER_LEN_MAX 1000
 
 struct http_io {
 	struct loop_io io;
@@ -29,23 +25,6 @@ struct watch_http {
 	struct watcher *w;
 	CURLM *multi;
 	struct loop_timer timer;
-};
-
-struct http_run {
-	struct check *check;
-	CURL *easy;
-	struct curl_slist *fields, *resolve;
-	struct watch_lookup *lookup;
-	char *url; /* of this hop */
-	char host[300];
-	uint16_t port;
-	uint32_t hops;
-	struct buf body;
-	size_t read;
-	bool enough; /* we ended it, having read what we want */
-	char header[HEADER_LEN_MAX]; /* value of the field that is expected */
-	bool header_seen;
-	char error[CURL_ERROR_SIZE];
 };
 
 /* --- libcurl on our loop --- */
@@ -143,7 +122,7 @@ static void end_hop(struct http_run *run)
 	run->error[0] = '\0';
 }
 
-static void http_cancel(struct check *c)
+void http_cancel(struct check *c)
 {
 	struct http_run *run = c->run;
 
@@ -158,8 +137,8 @@ static size_t on_body(char *data, size_t one UNUSED, size_t len, void *arg)
 {
 	struct http_run *run = arg;
 
-	if (run->body.len < BODY_MAX)
-		buf_add(&run->body, data, MIN(len, BODY_MAX - run->body.len));
+	if (run->body.len < HTTP_BODY_MAX)
+		buf_add(&run->body, data, MIN(len, HTTP_BODY_MAX - run->body.len));
 	run->read += len;
 	run->enough = run->read >= READ_MAX;
 	return run->enough ? 0 : len;
@@ -180,125 +159,6 @@ static size_t on_header(char *line, size_t one UNUSED, size_t len, void *arg)
 	run->header[n] = '\0';
 	run->header_seen = true;
 	return len;
-}
-
-/* --- judging --- */
-
-static bool status_expected(const char *list, long status)
-{
-	for (const char *p = list; *p; p += *p == ',') {
-		char *end;
-		long from = strtol(p, &end, 10), to = from;
-
-		end += strspn(end, " ");
-		if (*end == '-')
-			to = strtol(end + 1, &end, 10);
-		if (status >= from && status <= to)
-			return true;
-		p = end + strcspn(end, ",");
-	}
-	return false;
-}
-
-/* The earliest end of what the server showed; 0: it showed nothing. */
-static uint64_t certificate_end(CURL *easy)
-{
-	struct curl_certinfo *info = NULL;
-	uint64_t earliest = 0;
-
-	if (curl_easy_getinfo(easy, CURLINFO_CERTINFO, &info) != CURLE_OK || !info)
-		return 0;
-	for (int i = 0; i < info->num_of_certs; i++) {
-		for (const struct curl_slist *s = info->certinfo[i]; s; s = s->next) {
-			time_t t = strncmp(s->data, "Expire date:", 12) == 0 ? curl_getdate(s->data + 12, NULL) : -1;
-
-			if (t > 0 && (!earliest || (uint64_t)t * 1000 < earliest))
-				earliest = (uint64_t)t * 1000;
-		}
-	}
-	return earliest;
-}
-
-/* NULL, or what the answer lacks. A number at the path of `json` goes to *ret_number. */
-static const char *body_lacks(struct http_run *run, double *ret_number, char why[RESULT_TEXT_MAX])
-{
-	const struct check *c = run->check;
-	const char *text = watch_text(c, "text"), *path = watch_text(c, "json"), *is = watch_text(c, "is");
-	CLEANUP(json_decrefp) json_t *o = NULL;
-	CLEANUP_BUF struct buf found = {.max = 4096};
-	const json_t *at;
-	json_error_t error;
-
-	if (text && !(run->body.len && memmem(run->body.data, run->body.len, text, strlen(text)))) {
-		snprintf(why, RESULT_TEXT_MAX, "the answer does not have '%.100s'", text);
-		return why;
-	}
-	if (!path)
-		return NULL;
-	o = run->body.len ? json_loadb(run->body.data, run->body.len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error) : NULL;
-	if (!o)
-		return run->body.len == BODY_MAX ? "the answer is longer than 256 KiB" : "the answer is no JSON";
-	at = watch_json_at(o, path);
-	if (!at) {
-		snprintf(why, RESULT_TEXT_MAX, "the answer has nothing at '%.100s'", path);
-		return why;
-	}
-	watch_json_text(at, &found);
-	if (is && strcmp(is, buf_str(&found)) != 0) {
-		snprintf(why, RESULT_TEXT_MAX, "'%.60s' is '%.80s', expected '%.80s'", path, buf_str(&found), is);
-		return why;
-	}
-	if (json_is_number(at))
-		*ret_number = json_number_value(at);
-	return NULL;
-}
-
-static const char *header_lacks(const struct http_run *run, char why[RESULT_TEXT_MAX])
-{
-	const char *expect = watch_text(run->check, "header");
-	const char *value = expect ? strchr(expect, ':') + 1 : NULL;
-
-	if (!expect)
-		return NULL;
-	value += strspn(value, " ");
-	if (run->header_seen && strstr(run->header, value))
-		return NULL;
-	snprintf(why, RESULT_TEXT_MAX, run->header_seen ? "field '%.100s' is another" : "there is no field '%.100s'", expect);
-	return why;
-}
-
-/* Is the value the number at the path of `json`, or the time? What the thresholds speak of. */
-static bool is_of_json(const struct check *c)
-{
-	return (c->has_bad && c->bad.unit != THRESHOLD_MS) || (c->has_ugly && c->ugly.unit != THRESHOLD_MS);
-}
-
-static void judge(struct http_run *run)
-{
-	struct check *c = run->check;
-	double took = watch_took_ms(c), number = NAN;
-	char text[RESULT_TEXT_MAX], when[CLOCK_TEXT];
-	uint64_t expires = watch_number(c, "expires") * 1000, end = certificate_end(run->easy);
-	const char *why;
-	long status = 0;
-
-	curl_easy_getinfo(run->easy, CURLINFO_RESPONSE_CODE, &status);
-	if (!status_expected(watch_text(c, "status"), status)) {
-		http_cancel(c);
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "HTTP status %ld, expected %s", status, watch_text(c, "status"));
-		return;
-	}
-	why = header_lacks(run, text);
-	why = why ? why : body_lacks(run, &number, text);
-	http_cancel(c);
-	if (why)
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "%s", why);
-	else if (end && end < clock_wall_ms() + expires)
-		watch_done(c, RESULT_BAD, took, RESULT_MS_UNIT, "its certificate expires %s", clock_text(end, when));
-	else if (!isnan(number) && is_of_json(c))
-		watch_done(c, RESULT_GOOD, number, RESULT_NONE_UNIT, "%s", watch_text(c, "json"));
-	else
-		watch_done(c, RESULT_GOOD, took, RESULT_MS_UNIT, "HTTP %ld", status);
 }
 
 static void curl_failed(struct http_run *run, CURLcode code)
@@ -335,7 +195,7 @@ static void run_done(struct http_run *run, CURLcode code)
 	}
 	curl_easy_getinfo(run->easy, CURLINFO_REDIRECT_URL, &to);
 	if (!to || !watch_number(c, "redirects")) {
-		judge(run);
+		http_judge(run);
 	} else if (run->hops++ == watch_number(c, "redirects")) {
 		http_cancel(c);
 		watch_done(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, "more than %u redirects",
@@ -482,7 +342,7 @@ static void hop(struct http_run *run, const char *url)
 
 	end_hop(run);
 	run->url = util_strdup(url);
-	run->body.max = BODY_MAX + 1;
+	run->body.max = HTTP_BODY_MAX + 1;
 	if (!take_host(run, url)) {
 		http_cancel(c);
 		watch_done(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, "redirected to where nobody can go: %.200s", url);

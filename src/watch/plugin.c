@@ -28,6 +28,7 @@ struct plugin_run {
 	struct loop_io io;
 	struct watcher *w;
 	struct check *check; /* NULL: it was cancelled, and is only reaped */
+	uint64_t id;	     /* of the check */
 	pid_t group;
 	struct buf output;
 	bool too_much;
@@ -166,7 +167,12 @@ static bool is_plain(const char *command)
 	return true;
 }
 
-__attribute__((noreturn)) static void become(const char *command, int out)
+bool watch_is_program(enum conf_check_kind kind)
+{
+	return kind == CONF_CHECK_PLUGIN || kind == CONF_CHECK_FILE || kind == CONF_CHECK_HOST || kind == CONF_CHECK_PROCESS;
+}
+
+__attribute__((noreturn)) static void become(const struct check *c, int out)
 {
 	static char *const env[] = {(char *)"PATH=" PLUGIN_PATH, (char *)"LANG=C.UTF-8", (char *)"HOME=/", NULL};
 	char text[2048];
@@ -175,7 +181,7 @@ __attribute__((noreturn)) static void become(const char *command, int out)
 	int null = open("/dev/null", O_RDWR);
 	sigset_t set;
 
-	snprintf(text, sizeof(text), "%s%s", is_plain(command) ? "exec " : "", command);
+	snprintf(text, sizeof(text), "%s%s", is_plain(c->what) ? "exec " : "", c->what);
 	setpgid(0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sigemptyset(&set);
@@ -187,8 +193,22 @@ __attribute__((noreturn)) static void become(const char *command, int out)
 	dup2(out, STDOUT_FILENO);
 	dup2(null, STDERR_FILENO);
 	syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0); /* libraries do not mark all of theirs */
+	if (c->kind != CONF_CHECK_PLUGIN)
+		watch_local_run(c);
 	execve("/bin/sh", argv, env);
 	_exit(127);
+}
+
+/* What the kernel holds (a disk, or a server of files, that does not answer) cannot be killed: nothing more is started
+ * for such a check until that has ended. */
+static bool is_stuck(const struct check *c)
+{
+	const struct plugin_run *run;
+
+	LIST_EACH (run, &c->w->programs, link)
+		if (run->id == c->id)
+			return true;
+	return false;
 }
 
 static void plugin_begin(struct check *c)
@@ -197,6 +217,10 @@ static void plugin_begin(struct check *c)
 	int out[2];
 	pid_t pid;
 
+	if (is_stuck(c)) {
+		watch_done(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, "the program of the measurement before is stuck in the kernel");
+		return;
+	}
 	if (pipe2(out, O_CLOEXEC) < 0) {
 		watch_failed(c, errno, "a pipe to the program");
 		return;
@@ -204,7 +228,7 @@ static void plugin_begin(struct check *c)
 	fcntl(out[0], F_SETFL, O_NONBLOCK);
 	pid = fork();
 	if (pid == 0)
-		become(c->what, out[1]);
+		become(c, out[1]);
 	close(out[1]);
 	if (pid < 0) {
 		close(out[0]);
@@ -214,7 +238,7 @@ static void plugin_begin(struct check *c)
 	setpgid(pid, pid); /* here too: it is to be there when we want to kill it */
 	c->stage = "running the program";
 	c->run = run = util_alloc(sizeof(*run));
-	*run = (struct plugin_run){.w = c->w, .check = c, .group = pid, .output = {.max = OUTPUT_MAX + 8192}};
+	*run = (struct plugin_run){.w = c->w, .check = c, .id = c->id, .group = pid, .output = {.max = OUTPUT_MAX + 8192}};
 	run->io.fd = -1;
 	run->io.on_ready = on_output;
 	run->child.on_exit = on_exit_of;

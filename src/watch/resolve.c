@@ -5,103 +5,47 @@
  *
  * The servers are those of /etc/resolv.conf; when that file changes, the next query that finds no other going on reads it.
  */
-#include <ares.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "watch/channel.h"
 #include "watch/watch_priv.h"
 
 #define QUERY_MS 2000 /* then the next server is asked */
 #define QUERY_TRIES 3
 
-struct name_io {
-	struct loop_io io;
-	struct watch_names *names;
-	uint32_t events;
-};
-
 struct watch_names {
-	struct loop *loop;
-	ares_channel channel;
-	struct loop_timer timer;
-	struct map ios; /* by descriptor + 1 */
-	uint32_t going;
+	struct watch_channel *channel;
+	uint32_t inside; /* callbacks of it that are going on */
 	struct timespec conf_mtime;
 };
 
 struct watch_lookup {
 	struct watch_names *names;
+	struct watch_channel *channel;
 	struct check *check; /* NULL: it is not wanted any more */
 	watch_found *done;
 	struct watch_lookup **handle;
 };
 
-static void set_timer(struct watch_names *n)
+static int open_channel(struct watch_names *n, struct loop *loop)
 {
-	struct timeval most = {.tv_sec = 60}, tv;
-	struct timeval *left = ares_timeout(n->channel, &most, &tv);
-
-	if (n->going)
-		loop_timer_set(n->loop, &n->timer, n->loop->now_ms + (uint64_t)left->tv_sec * 1000 +
-							   (uint64_t)left->tv_usec / 1000 + 1);
-	else
-		loop_timer_stop(n->loop, &n->timer);
-}
-
-static void on_time(struct loop_timer *t)
-{
-	struct watch_names *n = container_of(t, struct watch_names, timer);
-
-	ares_process_fd(n->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-	set_timer(n);
-}
-
-static void on_io(struct loop_io *io, uint32_t events)
-{
-	struct name_io *x = container_of(io, struct name_io, io);
-	struct watch_names *n = x->names;
-	int fd = io->fd;
-
-	ares_process_fd(n->channel, events & (EPOLLIN | EPOLLERR | EPOLLHUP) ? fd : ARES_SOCKET_BAD,
-			events & EPOLLOUT ? fd : ARES_SOCKET_BAD);
-	set_timer(n);
-}
-
-static void on_socket(void *arg, ares_socket_t fd, int readable, int writable)
-{
-	struct watch_names *n = arg;
-	uint32_t events = (readable ? EPOLLIN : 0u) | (writable ? EPOLLOUT : 0u);
-	struct name_io *x = map_get(&n->ios, (uint64_t)fd + 1);
-
-	if (!events && x) {
-		loop_io_del(n->loop, &x->io);
-		map_del(&n->ios, (uint64_t)fd + 1);
-		free(x);
-	} else if (x && events != x->events) {
-		x->events = events;
-		loop_io_change(n->loop, &x->io, events);
-	} else if (events && !x) {
-		x = util_alloc(sizeof(*x));
-		*x = (struct name_io){.io = {.on_ready = on_io, .fd = -1}, .names = n, .events = events};
-		map_put(&n->ios, (uint64_t)fd + 1, x);
-		if (loop_io_add(n->loop, &x->io, fd, events) < 0) /* it is asked anew when its time is over */
-			return;
-	}
-}
-
-static int open_channel(struct watch_names *n)
-{
-	struct ares_options o = {.flags = ARES_FLAG_NOSEARCH, .timeout = QUERY_MS, .tries = QUERY_TRIES,
-				 .sock_state_cb = on_socket, .sock_state_cb_data = n};
+	struct watch_channel *ch = util_alloc(sizeof(*ch));
 	struct stat st = {0};
+	int r;
 
 	stat("/etc/resolv.conf", &st);
+	r = watch_channel_open(ch, loop, NULL, QUERY_MS, QUERY_TRIES, ARES_FLAG_NOSEARCH);
+	if (r != ARES_SUCCESS) {
+		free(ch);
+		return r;
+	}
+	n->channel = ch;
 	n->conf_mtime = st.st_mtim;
-	return ares_init_options(&n->channel, &o,
-				 ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
+	return r;
 }
 
 int watch_names_open(struct watcher *w, struct err *e)
@@ -109,10 +53,8 @@ int watch_names_open(struct watcher *w, struct err *e)
 	struct watch_names *n = util_alloc(sizeof(*n));
 	int r = ares_library_init(ARES_LIB_INIT_ALL);
 
-	n->loop = &w->loop;
-	n->timer.on_time = on_time;
 	if (r == ARES_SUCCESS)
-		r = open_channel(n);
+		r = open_channel(n, &w->loop);
 	if (r != ARES_SUCCESS) {
 		free(n);
 		return err_set(e, ERR_SYS, "names cannot be looked up: %s", ares_strerror(r));
@@ -123,16 +65,16 @@ int watch_names_open(struct watcher *w, struct err *e)
 
 static void look_at_conf(struct watch_names *n)
 {
+	struct watch_channel *old = n->channel;
 	struct stat st = {0};
-	ares_channel old = n->channel;
 
-	if (n->going || stat("/etc/resolv.conf", &st) < 0 ||
+	if (n->inside || old->going || stat("/etc/resolv.conf", &st) < 0 ||
 	    (st.st_mtim.tv_sec == n->conf_mtime.tv_sec && st.st_mtim.tv_nsec == n->conf_mtime.tv_nsec))
 		return;
-	if (open_channel(n) == ARES_SUCCESS)
-		ares_destroy(old);
-	else
-		n->channel = old;
+	if (open_channel(n, old->loop) != ARES_SUCCESS)
+		return;
+	watch_channel_close(old);
+	free(old);
 }
 
 socklen_t watch_addr_len(const struct sockaddr_storage *a)
@@ -144,11 +86,12 @@ static void on_found(void *arg, int status, int timeouts UNUSED, struct ares_add
 {
 	struct watch_lookup *l = arg;
 	struct watch_addrs addrs = {0};
+	struct watch_names *n = l->names;
 	struct check *c = l->check;
 	watch_found *done = l->done;
 	char why[200];
 
-	l->names->going--;
+	l->channel->going--;
 	if (c)
 		*l->handle = NULL;
 	free(l);
@@ -158,11 +101,13 @@ static void on_found(void *arg, int status, int timeouts UNUSED, struct ares_add
 	ares_freeaddrinfo(info);
 	if (!c)
 		return;
+	n->inside++;
 	snprintf(why, sizeof(why), "its name cannot be looked up: %s", ares_strerror(status));
 	if (status == ARES_SUCCESS && addrs.count)
 		done(c, &addrs, false, NULL);
 	else
 		done(c, NULL, status == ARES_ENOTFOUND || status == ARES_ENODATA || status == ARES_EBADNAME, why);
+	n->inside--;
 }
 
 /* Is host an address? */
@@ -200,12 +145,12 @@ void watch_resolve(struct check *c, const char *host, uint16_t port, watch_found
 	look_at_conf(n);
 	c->stage = "looking up its name";
 	*handle = l = util_alloc(sizeof(*l));
-	*l = (struct watch_lookup){n, c, done, handle};
-	n->going++;
+	*l = (struct watch_lookup){n, n->channel, c, done, handle};
+	n->channel->going++;
 	snprintf(service, sizeof(service), "%u", port);
 	/* What is found at once (in /etc/hosts) is told at once too, and then l is no more. */
-	ares_getaddrinfo(n->channel, host, service, &hints, on_found, l);
-	set_timer(n);
+	ares_getaddrinfo(n->channel->ares, host, service, &hints, on_found, l);
+	watch_channel_asked(n->channel);
 }
 
 void watch_resolve_cancel(struct watch_lookup **handle)

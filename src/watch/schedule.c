@@ -243,7 +243,7 @@ static void on_due(struct loop_timer *t)
 	if (c->state != CHECK_IDLE)
 		return;
 	c->state = CHECK_WAITS;
-	list_add_tail(&w->waiting[c->kind != CONF_CHECK_PLUGIN], &c->link);
+	list_add_tail(&w->waiting[!watch_is_program(c->kind)], &c->link);
 	w->waiting_count++;
 	loop_timer_set(&w->loop, &c->limit, w->loop.now_ms + MAX(c->every_ms, WAIT_LEAST_MS));
 	begin_waiting(w);

@@ -73,6 +73,7 @@ struct watcher {
 	bool swept;	      /* something may have been left behind */
 	bool beginning;
 	struct watch_http *http;
+	struct watch_icmp *icmp;
 	struct watch_names *names;
 };
 
@@ -125,11 +126,34 @@ int watch_names_open(struct watcher *w, struct err *e);
 void watch_split(const char *address, char host[300], uint16_t *ret_port);
 socklen_t watch_addr_len(const struct sockaddr_storage *a);
 
+/* --- connect.c --- */
+
+struct watch_conn {
+	struct loop_io io; /* on_ready is the engine's once it is open */
+	struct check *check;
+	void (*open)(struct check *c);
+	struct watch_lookup *lookup;
+	struct watch_addrs addrs;
+	uint32_t next; /* address */
+	int error;     /* of the last try */
+};
+/* Connects to what the check says, HOST:PORT; conn stands first in c->run. open() is called, or the engine's cancel() and then
+ * watch_done(). */
+void watch_connect(struct check *c, struct watch_conn *conn, void (*open)(struct check *c));
+void watch_conn_close(struct watch_conn *conn);
+
 /* --- http.c --- */
 
 int watch_http_open(struct watcher *w, struct err *e);
 
+/* --- icmp.c --- */
+
+void watch_icmp_open(struct watcher *w);
+
 /* --- plugin.c, perfdata.c --- */
+
+/* Is it measured by a program? */
+bool watch_is_program(enum conf_check_kind kind);
 
 struct perfdata {
 	char label[64];
@@ -141,6 +165,9 @@ bool perfdata_next(const char **at, struct perfdata *ret);
 /* Ends the first line at its '|'; returns what stands behind that, up to the end of the line. */
 char *plugin_split(char *output);
 void plugin_strip_tags(char *text); /* of HTML */
+struct plugin_run;
+/* local.c, in a process of its own: prints as a plugin does, and ends. */
+__attribute__((noreturn)) void watch_local_run(const struct check *c);
 void watch_sweep(struct watcher *w); /* ends what plugins left behind */
 
-extern const struct watch_engine watch_http, watch_tcp, watch_plugin;
+extern const struct watch_engine watch_http, watch_tcp, watch_tls, watch_dns, watch_icmp, watch_plugin;

@@ -8,7 +8,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <linux/capability.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "base/log.h"
 #include "watch/watch_priv.h"
@@ -85,6 +87,18 @@ static void on_signal(struct loop *loop, int signo UNUSED)
 	loop_stop(loop);
 }
 
+/* What the keeper left us of root's rights: the sockets are there now, or cannot be had. */
+static void give_up_raw_sockets(void)
+{
+	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct none[2] = {{0}};
+
+	if (geteuid() == 0)
+		return; /* a keeper that is root makes us somebody else */
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	syscall(SYS_capset, &head, none);
+}
+
 static int start(struct watcher *w)
 {
 	sigset_t set;
@@ -104,6 +118,8 @@ static int start(struct watcher *w)
 		log_error("watcher", "reason=\"%s\"", strerror(errno));
 		return -1;
 	}
+	watch_icmp_open(w);
+	give_up_raw_sockets();
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* checks have secrets in their requests */
 	msg_send(&w->channel, MSG_READY, &(struct msg_none){0}, NULL, 0, NULL, 0);

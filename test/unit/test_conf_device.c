@@ -9,7 +9,7 @@
 static struct conf_problems problems;
 static struct buf said;
 
-#define KINDS "http, tcp, plugin, push"
+#define KINDS "http, tcp, plugin, push, tls, dns, icmp, version, file, host, process"
 #define APPS "apps: {a: {run: x $PORT}}\n"
 
 static struct conf *parse(const char *text)
@@ -162,6 +162,17 @@ static void checks_that_are_wrong_are_explained(void **state UNUSED)
 		      "26: error: bad: 'http' measures a time; expected a threshold like '> 150ms'");
 	check_refused("{http: 'http://x/', is: y}",
 		      "21: error: checks: 'is' says what stands at a path of 'json', and there is none");
+	check_refused("{host: disc}",
+		      "8: error: host: 'disc': expected load, cpu, memory, swap, 'disk PATH' or 'inodes PATH'");
+	check_refused("{host: disk /, bad: '> 5s'}", "21: error: bad: 'host' measures a share; expected a threshold like '> 80%'");
+	check_refused("{file: /x, of: size, bad: '> 5s'}",
+		      "27: error: bad: 'file' measures a size; expected a threshold like '< 10KiB'");
+	check_refused("{file: x}", "8: error: file: 'x': expected a path that begins with /");
+	check_refused("{version: 'http://x/v'}", "2: error: checks: 'version' needs 'is': what should run?");
+	check_refused("{version: /v, is: 1}", "1: error: device 'd': version: '/v' is a path, and there is no http check whose "
+					      "server would be asked");
+	check_refused("{dns: x, server: here}", "18: error: server: 'here': expected ADDRESS, or ADDRESS:PORT: 10.0.0.53, "
+						"[2001:db8::53]:5353");
 	check_refused("{push: 1ms}", "8: error: push: '1ms': expected a time from 1s to 366d, as 25h");
 	check_refused("{push: 1h, every: 5s}",
 		      "12: error: checks: 'every' means nothing for 'push', which takes: secret, name, bad, ugly");
