@@ -142,16 +142,6 @@ struct conf_device {
 	uint32_t check_count;
 };
 
-/* "> 150ms", "battery < 80%", "!= 3". */
-struct conf_threshold {
-	enum { THRESHOLD_LESS, THRESHOLD_LESS_EQUAL, THRESHOLD_MORE, THRESHOLD_MORE_EQUAL, THRESHOLD_EQUAL, THRESHOLD_OTHER } op;
-	enum { THRESHOLD_NUMBER, THRESHOLD_MS, THRESHOLD_BYTES, THRESHOLD_PERCENT } unit;
-	double limit; /* in ms, bytes, percent */
-};
-/* NULL, or what is wrong with it. */
-const char *conf_threshold(const char *text, struct conf_threshold *ret);
-bool conf_threshold_met(const struct conf_threshold *t, double value);
-
 struct conf_app {
 	char *name; /* [a-z0-9][a-z0-9-]{0,62} */
 	char *tcp;  /* its own address for users, who speak to it whatever they like; NULL: HTTP, by hosts and paths */

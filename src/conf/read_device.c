@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "conf/read.h"
+#include "core/threshold.h"
 
 static const char *const names[] = {
 #define X(name, key) #key,
@@ -106,39 +107,52 @@ static void wrong_kind(struct reader *r, const struct tree_node *key, enum conf_
 		      buf_str(&list));
 }
 
-/* What its value is; THRESHOLD_NUMBER: a number without a unit, or any. */
-static int unit_of(const struct conf_check *c)
+/* What its value is; THRESHOLD_KIND_COUNT: it may be any. */
+static enum threshold_kind kind_of_value(const struct conf_check *c)
 {
 	switch (c->kind) {
 	case CONF_CHECK_HOST:
-		return strcmp(c->what, "load") == 0 ? THRESHOLD_NUMBER : THRESHOLD_PERCENT;
+		return strcmp(c->what, "load") == 0 ? THRESHOLD_KIND_PLAIN : THRESHOLD_KIND_PERCENT;
 	case CONF_CHECK_FILE:
-		return c->of ? THRESHOLD_BYTES : THRESHOLD_MS;
+		return c->of ? THRESHOLD_KIND_BYTES : THRESHOLD_KIND_TIME;
 	case CONF_CHECK_HTTP:
-		return c->json ? THRESHOLD_NUMBER : THRESHOLD_MS;
+		return c->json ? THRESHOLD_KIND_COUNT : THRESHOLD_KIND_TIME;
 	case CONF_CHECK_PROCESS:
+		return THRESHOLD_KIND_PLAIN;
 	case CONF_CHECK_PLUGIN:
 	case CONF_CHECK_PUSH:
-		return THRESHOLD_NUMBER;
+		return THRESHOLD_KIND_COUNT;
 	default:
-		return THRESHOLD_MS;
+		return THRESHOLD_KIND_TIME;
 	}
 }
 
-/* Time is compared with time, and so on; a number alone may be bytes. */
-static void check_unit(struct reader *r, const struct tree_node *n, const char *key, const char *text,
-		       const struct conf_check *check)
+/* Time is compared with time, and so on; a number alone may be bytes. Only plugins have several values. */
+static void check_threshold(struct reader *r, const struct tree_node *n, const char *key, const char *text,
+			    const struct conf_check *check)
 {
-	static const char *const wanted[] = {[THRESHOLD_MS] = "a time; expected a threshold like '> 150ms'",
-					     [THRESHOLD_BYTES] = "a size; expected a threshold like '< 10KiB'",
-					     [THRESHOLD_PERCENT] = "a share; expected a threshold like '> 80%'"};
-	int unit = check->what ? unit_of(check) : THRESHOLD_NUMBER;
-	struct conf_threshold t;
+	enum threshold_kind kind = check->what ? kind_of_value(check) : THRESHOLD_KIND_COUNT, is;
+	struct threshold t;
 
-	if (!text || conf_threshold(text, &t) || unit == THRESHOLD_NUMBER || (int)t.unit == unit ||
-	    (unit == THRESHOLD_BYTES && t.unit == THRESHOLD_NUMBER))
+	if (!text || threshold_parse(text, &t, NULL) < 0)
 		return;
-	WRONG(r, tree_key(n, key)->value, "%s: '%s' measures %s", key, names[check->kind], wanted[unit]);
+	is = threshold_kind(&t);
+	if (t.label[0] && check->kind != CONF_CHECK_PLUGIN)
+		WRONG(r, tree_key(n, key)->value, "%s: '%s' has one value, which has no name; leave '%s' out", key,
+		      names[check->kind], t.label);
+	else if (kind != THRESHOLD_KIND_COUNT && is != kind && !(kind == THRESHOLD_KIND_BYTES && is == THRESHOLD_KIND_PLAIN))
+		WRONG(r, tree_key(n, key)->value, "%s: '%s' measures otherwise; expected %s", key, names[check->kind],
+		      threshold_wants(kind));
+}
+
+/* The record of a result has room for one value. */
+static void check_labels(struct reader *r, const struct tree_node *n, const struct conf_check *check)
+{
+	struct threshold bad, ugly;
+
+	if (check->bad && check->ugly && threshold_parse(check->bad, &bad, NULL) == 0 &&
+	    threshold_parse(check->ugly, &ugly, NULL) == 0 && strcmp(bad.label, ugly.label) != 0)
+		WRONG(r, tree_key(n, "ugly")->value, "ugly: it speaks of another value than 'bad': that is a check of its own");
 }
 
 static void check_is(struct reader *r, const struct tree_node *n, const struct conf_check *check)
@@ -172,8 +186,9 @@ static void read_check(struct reader *r, const struct tree_node *n, struct conf_
 		}
 	}
 	read_map(r, n, SCHEMA_CHECK, "", check);
-	check_unit(r, n, "bad", check->bad, check);
-	check_unit(r, n, "ugly", check->ugly, check);
+	check_threshold(r, n, "bad", check->bad, check);
+	check_threshold(r, n, "ugly", check->ugly, check);
+	check_labels(r, n, check);
 	check_is(r, n, check);
 }
 

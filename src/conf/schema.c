@@ -421,7 +421,8 @@ const struct schema_row schema_rows[] = {
 	ROW(CHECK(rise), "rise", INT, 1, 100, NULL, .kinds = ~KIND(PUSH), .example = "2", .doc = "As the device's, for this check."),
 	ROW(CHECK(fall), "fall", INT, 1, 100, NULL, .kinds = ~KIND(PUSH), .example = "3", .doc = "As the device's, for this check."),
 	ROW(CHECK(bad), "bad", TEXT, 1, 80, NULL, .check = text_threshold, .example = "\"> 150ms\"",
-	    .doc = "With such a value it works, but worse than it should: <, <=, >, >=, = or != and a number with its unit."),
+	    .doc = "With such a value it works, but worse than it should: <, <=, >, >=, = or != and a number with its "
+		   "unit. Of a plugin, the name of one of its values may stand before it."),
 	ROW(CHECK(ugly), "ugly", TEXT, 1, 80, NULL, .check = text_threshold, .example = "\"> 5s\"",
 	    .doc = "With such a value it does not work."),
 	ROW(CHECK(status), "status", TEXT, 1, 80, "200-399", .kinds = KIND(HTTP), .check = text_statuses,

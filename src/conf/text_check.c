@@ -3,11 +3,11 @@
  * The texts of devices and their checks: URLs, addresses, thresholds, statuses, paths into JSON.
  */
 #include <ctype.h>
-#include <math.h>
 #include <string.h>
 #include <strings.h>
 
 #include "conf/schema.h"
+#include "core/threshold.h"
 
 static bool printable(const char *text)
 {
@@ -188,82 +188,10 @@ const char *text_json_path(char *text)
 	return printable(text) ? NULL : "a path into JSON is one line";
 }
 
-/* --- thresholds --- */
-
-static const char *threshold_op(const char *p, struct conf_threshold *t)
-{
-	static const struct {
-		const char *text;
-		int op;
-	} ops[] = {{"<=", THRESHOLD_LESS_EQUAL}, {">=", THRESHOLD_MORE_EQUAL}, {"!=", THRESHOLD_OTHER},
-		   {"==", THRESHOLD_EQUAL},	 {"<", THRESHOLD_LESS},	       {">", THRESHOLD_MORE},
-		   {"=", THRESHOLD_EQUAL}};
-
-	for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
-		if (strncmp(p, ops[i].text, strlen(ops[i].text)) != 0)
-			continue;
-		t->op = ops[i].op;
-		return p + strlen(ops[i].text);
-	}
-	return NULL;
-}
-
-const char *conf_threshold(const char *text, struct conf_threshold *ret)
-{
-	struct conf_threshold t = {0};
-	const char *p = threshold_op(text, &t);
-	const char *unit;
-	uint64_t n;
-
-	if (!p)
-		return "a threshold begins with <, <=, >, >=, = or !=, as in '> 150ms'";
-	p += strspn(p, " ");
-	if (!isdigit((unsigned char)*p) && !(*p == '-' && isdigit((unsigned char)p[1])))
-		return "after the sign of a threshold stands a number, as in '> 150ms'";
-	t.limit = strtod(p, NULL);
-	unit = p + (*p == '-');
-	unit += strspn(unit, "0123456789.");
-	unit += strspn(unit, " ");
-	if (!isfinite(t.limit))
-		return "the number of a threshold is too large";
-	if (!*unit) {
-		t.unit = THRESHOLD_NUMBER;
-	} else if (strcmp(unit, "%") == 0) {
-		t.unit = THRESHOLD_PERCENT;
-	} else if (*p != '-' && conf_duration(p, &n)) {
-		t.unit = THRESHOLD_MS;
-		t.limit = (double)n;
-	} else if (*p != '-' && conf_bytes(p, &n)) {
-		t.unit = THRESHOLD_BYTES;
-		t.limit = (double)n;
-	} else {
-		return "the unit of a threshold is one of ms, s, m, h, d, %, KiB, MiB, GiB, or none";
-	}
-	if (ret)
-		*ret = t;
-	return NULL;
-}
-
 const char *text_threshold(char *text)
 {
-	return conf_threshold(text, NULL);
-}
+	static struct err e; /* one thread reads configurations, and says what is wrong at once */
+	struct threshold t;
 
-bool conf_threshold_met(const struct conf_threshold *t, double value)
-{
-	switch (t->op) {
-	case THRESHOLD_LESS:
-		return value < t->limit;
-	case THRESHOLD_LESS_EQUAL:
-		return value <= t->limit;
-	case THRESHOLD_MORE:
-		return value > t->limit;
-	case THRESHOLD_MORE_EQUAL:
-		return value >= t->limit;
-	case THRESHOLD_EQUAL:
-		return value == t->limit;
-	case THRESHOLD_OTHER:
-		return value != t->limit;
-	}
-	return false;
+	return threshold_parse(text, &t, &e) < 0 ? e.msg : NULL;
 }

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "core/threshold.h"
 #include "tell/devices_priv.h"
 
 static void key_of(const struct tell_check *c, char key[40])
@@ -22,7 +23,7 @@ static void key_of(const struct tell_check *c, char key[40])
 /* The reason names a state: the time of the last beat, not how long ago that is. */
 static void late(struct tell_check *c, const char *last)
 {
-	struct result r = {.wall_ms = clock_wall_ms(), .value = NAN, .outcome = RESULT_UGLY};
+	struct result r = {.wall_ms = clock_wall_ms(), .value = NAN, .outcome = STATUS_UGLY};
 	char text[RESULT_TEXT_MAX + 1];
 
 	snprintf(text, sizeof(text), "no beat within %s; the last one came %s", c->conf->what, last);
@@ -150,7 +151,7 @@ static bool knows_secret(struct call *c, const struct tell_check *check)
 
 static void judge(const struct conf_check *k, double value, struct result *r, char *text, size_t size)
 {
-	struct conf_threshold t;
+	struct threshold t;
 	char number[64];
 
 	result_value_text(value, RESULT_NONE_UNIT, number);
@@ -158,9 +159,9 @@ static void judge(const struct conf_check *k, double value, struct result *r, ch
 	for (int i = 0; i < 2 && !isnan(value); i++) {
 		const char *threshold = i ? k->bad : k->ugly;
 
-		if (!threshold || conf_threshold(threshold, &t) || !conf_threshold_met(&t, value))
+		if (!threshold || threshold_parse(threshold, &t, NULL) < 0 || !threshold_crossed(&t, value))
 			continue;
-		r->outcome = i ? RESULT_BAD : RESULT_UGLY;
+		r->outcome = i ? STATUS_BAD : STATUS_UGLY;
 		snprintf(text, size, "%s %s", number, threshold);
 		return;
 	}
@@ -169,7 +170,7 @@ static void judge(const struct conf_check *k, double value, struct result *r, ch
 /* {"value": V, "took_ms": MS}, both may be left out */
 void tell_beat(struct call *c, json_t *body)
 {
-	struct result r = {.wall_ms = clock_wall_ms(), .value = NAN, .outcome = RESULT_GOOD};
+	struct result r = {.wall_ms = clock_wall_ms(), .value = NAN, .outcome = STATUS_GOOD};
 	const json_t *value = json_object_get(body, "value"), *took = json_object_get(body, "took_ms");
 	CLEANUP(json_decrefp) json_t *o = NULL;
 	char text[RESULT_TEXT_MAX + 1], key[40], next[CLOCK_TEXT];
@@ -204,6 +205,6 @@ void tell_beat(struct call *c, json_t *body)
 	wait_for_next(check, r.wall_ms);
 	tell_devices_store_soon(c->t);
 	tell_answer_json(c, 200, json_pack("{s:s, s:s, s:s}", "device", check->device->conf->name, "status",
-					   result_outcome_name((enum result_outcome)r.outcome), "next",
+					   status_name((enum status)r.outcome), "next",
 					   clock_text(r.wall_ms + check->conf->period_ms, next)));
 }

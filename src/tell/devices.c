@@ -22,9 +22,9 @@
 
 /* --- from checks to devices --- */
 
-static int rank(enum result_outcome o)
+static int rank(enum status o)
 {
-	static const int ranks[] = {[RESULT_GOOD] = 0, [RESULT_UNKNOWN] = 1, [RESULT_BAD] = 2, [RESULT_UGLY] = 3};
+	static const int ranks[] = {[STATUS_GOOD] = 0, [STATUS_UNKNOWN] = 1, [STATUS_BAD] = 2, [STATUS_UGLY] = 3};
 
 	return ranks[o];
 }
@@ -46,7 +46,7 @@ const char *tell_device_status(const struct tell_device *d, char reason[TELL_REA
 
 	if (!c) {
 		snprintf(reason, TELL_REASON, d->conf->check_count ? "not measured yet" : "nobody measures it");
-		return result_outcome_name(RESULT_UNKNOWN);
+		return status_name(STATUS_UNKNOWN);
 	}
 	if (d->conf->check_count > 1)
 		snprintf(reason, TELL_REASON, "%s: %s", conf->label ? conf->label : conf_check_name(conf->kind),
@@ -54,13 +54,13 @@ const char *tell_device_status(const struct tell_device *d, char reason[TELL_REA
 	else
 		util_copy(reason, TELL_REASON, c->text ? c->text : "");
 	util_utf8(reason);
-	return result_outcome_name(c->now);
+	return status_name(c->now);
 }
 
 /* So many in a row, and it is believed. Of what was not known the first measurement is. */
 static uint32_t enough(const struct tell_check *c)
 {
-	if (!c->known || c->now == RESULT_UNKNOWN || c->conf->kind == CONF_CHECK_PUSH)
+	if (!c->known || c->now == STATUS_UNKNOWN || c->conf->kind == CONF_CHECK_PUSH)
 		return 1;
 	return rank(c->last) < rank(c->now) ? c->conf->rise : c->conf->fall;
 }
@@ -68,7 +68,7 @@ static uint32_t enough(const struct tell_check *c)
 void tell_take_result(struct tell_check *c, const struct result *r, const char *text)
 {
 	c->in_a_row = c->measured_ms && c->last == r->outcome ? c->in_a_row + 1 : 1;
-	c->last = (enum result_outcome)r->outcome;
+	c->last = (enum status)r->outcome;
 	c->measured_ms = r->wall_ms;
 	c->value = r->value;
 	c->unit = (enum result_unit)r->unit;
@@ -208,12 +208,12 @@ int tell_results(struct tell *t, int bell, int fd)
 
 /* --- a configuration --- */
 
-static enum result_outcome outcome_of(const char *status)
+static enum status outcome_of(const char *status)
 {
-	for (int i = 0; i < RESULT_OUTCOME_COUNT; i++)
-		if (status && strcmp(status, result_outcome_name((enum result_outcome)i)) == 0)
-			return (enum result_outcome)i;
-	return RESULT_UNKNOWN;
+	for (int i = 0; i < STATUS_COUNT; i++)
+		if (status && strcmp(status, status_name((enum status)i)) == 0)
+			return (enum status)i;
+	return STATUS_UNKNOWN;
 }
 
 /* What is stored of a device tells how its checks were when it last changed. */
@@ -312,7 +312,7 @@ static json_t *check_json(const struct tell_check *c)
 
 	snprintf(id, sizeof(id), "%016llx", (unsigned long long)c->conf->id);
 	o = json_pack("{s:s, s:s, s:s, s:s, s:s}", "id", id, "kind", conf_check_name(c->conf->kind), "what", c->conf->what,
-		      "status", result_outcome_name(c->known ? c->now : RESULT_UNKNOWN), "reason",
+		      "status", status_name(c->known ? c->now : STATUS_UNKNOWN), "reason",
 		      c->known ? c->text : "not measured yet");
 	ensure(o);
 	if (c->conf->label)

@@ -13,7 +13,7 @@ struct tell_check {
 	struct tell_device *device;
 	const struct conf_check *conf;
 	bool known; /* was ever measured */
-	enum result_outcome now, last;
+	enum status now, last;
 	uint32_t in_a_row; /* measurements that said `last` */
 	char *text;	   /* of the measurement that made it what it is now */
 	uint64_t since_ms, measured_ms;

@@ -39,11 +39,12 @@ uint64_t watch_number(const struct check *c, const char *key)
 	return json_is_true(o) ? 1 : (uint64_t)json_integer_value(o);
 }
 
-static bool threshold(const struct check *c, const char *key, struct conf_threshold *ret)
+static void take_threshold(const struct check *c, const char *key, struct threshold *ret)
 {
 	const char *text = watch_text(c, key);
 
-	return text && !conf_threshold(text, ret);
+	if (text && threshold_parse(text, ret, NULL) < 0)
+		log_error("check", "id=%016llx reason=\"%s cannot be read\"", (unsigned long long)c->id, key);
 }
 
 static void check_free(struct check *c)
@@ -66,8 +67,8 @@ static struct check *check_new(struct watcher *w, uint64_t id, json_t *o)
 	c->timeout_ms = (uint32_t)watch_number(c, "timeout");
 	c->rise = (uint32_t)watch_number(c, "rise");
 	c->fall = (uint32_t)watch_number(c, "fall");
-	c->has_bad = threshold(c, "bad", &c->bad);
-	c->has_ugly = threshold(c, "ugly", &c->ugly);
+	take_threshold(c, "bad", &c->bad);
+	take_threshold(c, "ugly", &c->ugly);
 	if (c->kind != CONF_CHECK_COUNT && watch_engines[c->kind] && c->what && c->every_ms)
 		return c;
 	log_error("check", "id=%016llx reason=\"it cannot be measured\"", (unsigned long long)id);

@@ -67,7 +67,7 @@ static void found(struct check *c, const struct watch_addrs *addrs, bool no_such
 
 	if (!addrs) {
 		watch_engines[c->kind]->cancel(c);
-		watch_done(c, no_such_name ? RESULT_UGLY : RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT, "%s", why);
+		watch_done(c, no_such_name ? STATUS_UGLY : STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT, "%s", why);
 		return;
 	}
 	conn->addrs = *addrs;

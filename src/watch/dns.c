@@ -159,25 +159,25 @@ static void judge(struct check *c, const unsigned char *answer, int len)
 
 	dns_cancel(c);
 	if (ns_initparse(answer, len, &m) < 0) {
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "the answer is malformed");
+		watch_done(c, STATUS_UGLY, took, RESULT_MS_UNIT, "the answer is malformed");
 		return;
 	}
 	authoritative = ns_msg_getflag(m, ns_f_aa);
 	if (ns_msg_getflag(m, ns_f_rcode)) {
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "%s", rcode_text((unsigned)ns_msg_getflag(m, ns_f_rcode), code));
+		watch_done(c, STATUS_UGLY, took, RESULT_MS_UNIT, "%s", rcode_text((unsigned)ns_msg_getflag(m, ns_f_rcode), code));
 		return;
 	}
 	n = add_records(&m, type_of(c), expect, &text, &found);
 	if (n < 0)
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "the answer is malformed");
+		watch_done(c, STATUS_UGLY, took, RESULT_MS_UNIT, "the answer is malformed");
 	else if (n == 0)
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "the name has no %s", watch_text(c, "type"));
+		watch_done(c, STATUS_UGLY, took, RESULT_MS_UNIT, "the name has no %s", watch_text(c, "type"));
 	else if (expect && !found)
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "the answer is %s, expected %s", buf_str(&text), expect);
+		watch_done(c, STATUS_UGLY, took, RESULT_MS_UNIT, "the answer is %s, expected %s", buf_str(&text), expect);
 	else if (watch_number(c, "authoritative") && !authoritative)
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "the server has no authority over the name");
+		watch_done(c, STATUS_UGLY, took, RESULT_MS_UNIT, "the server has no authority over the name");
 	else
-		watch_done(c, RESULT_GOOD, took, RESULT_MS_UNIT, "%s", buf_str(&text));
+		watch_done(c, STATUS_GOOD, took, RESULT_MS_UNIT, "%s", buf_str(&text));
 }
 
 static void on_said(struct loop_timer *t)
@@ -193,7 +193,7 @@ static void on_said(struct loop_timer *t)
 		return;
 	}
 	dns_cancel(c);
-	watch_done(c, status == ARES_ENOMEM ? RESULT_UNKNOWN : RESULT_UGLY, NAN, RESULT_NONE_UNIT, "no answer: %s",
+	watch_done(c, status == ARES_ENOMEM ? STATUS_UNKNOWN : STATUS_UGLY, NAN, RESULT_NONE_UNIT, "no answer: %s",
 		   ares_strerror(status));
 }
 
@@ -224,7 +224,7 @@ static void dns_begin(struct check *c)
 			       ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_NOCHECKRESP);
 	if (r != ARES_SUCCESS) {
 		free(run);
-		watch_done(c, RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT, "this machine cannot ask: %s", ares_strerror(r));
+		watch_done(c, STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT, "this machine cannot ask: %s", ares_strerror(r));
 		return;
 	}
 	c->run = run;

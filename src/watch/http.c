@@ -178,7 +178,7 @@ static void curl_failed(struct http_run *run, CURLcode code)
 		return;
 	}
 	http_cancel(c);
-	watch_done(c, own ? RESULT_UNKNOWN : RESULT_UGLY, NAN, RESULT_NONE_UNIT, "%s", text);
+	watch_done(c, own ? STATUS_UNKNOWN : STATUS_UGLY, NAN, RESULT_NONE_UNIT, "%s", text);
 }
 
 static void hop(struct http_run *run, const char *url);
@@ -198,7 +198,7 @@ static void run_done(struct http_run *run, CURLcode code)
 		http_judge(run);
 	} else if (run->hops++ == watch_number(c, "redirects")) {
 		http_cancel(c);
-		watch_done(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, "more than %u redirects",
+		watch_done(c, STATUS_UGLY, NAN, RESULT_NONE_UNIT, "more than %u redirects",
 			   (unsigned)watch_number(c, "redirects"));
 	} else {
 		next = util_strdup(to);
@@ -296,7 +296,7 @@ static void found(struct check *c, const struct watch_addrs *addrs, bool no_such
 
 	if (!addrs) {
 		http_cancel(c);
-		watch_done(c, no_such_name ? RESULT_UGLY : RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT, "%s", why);
+		watch_done(c, no_such_name ? STATUS_UGLY : STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT, "%s", why);
 		return;
 	}
 	c->stage = "waiting for the answer";
@@ -345,7 +345,7 @@ static void hop(struct http_run *run, const char *url)
 	run->body.max = HTTP_BODY_MAX + 1;
 	if (!take_host(run, url)) {
 		http_cancel(c);
-		watch_done(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, "redirected to where nobody can go: %.200s", url);
+		watch_done(c, STATUS_UGLY, NAN, RESULT_NONE_UNIT, "redirected to where nobody can go: %.200s", url);
 		return;
 	}
 	if (run->host[0] == '[')

@@ -101,12 +101,12 @@ static void judge_version(struct http_run *run, long status)
 		end--;
 	http_cancel(c);
 	if (status < 200 || status > 299)
-		watch_done(c, RESULT_BAD, NAN, RESULT_NONE_UNIT, "it does not tell what it runs: HTTP status %ld", status);
+		watch_done(c, STATUS_BAD, NAN, RESULT_NONE_UNIT, "it does not tell what it runs: HTTP status %ld", status);
 	else if ((size_t)(end - text) != strlen(is) || memcmp(text, is, strlen(is)) != 0)
-		watch_done(c, RESULT_BAD, NAN, RESULT_NONE_UNIT, "runs '%.*s', should run '%.80s'",
+		watch_done(c, STATUS_BAD, NAN, RESULT_NONE_UNIT, "runs '%.*s', should run '%.80s'",
 			   (int)MIN(end - text, 80), text, is);
 	else
-		watch_done(c, RESULT_GOOD, NAN, RESULT_NONE_UNIT, "runs %.80s", is);
+		watch_done(c, STATUS_GOOD, NAN, RESULT_NONE_UNIT, "runs %.80s", is);
 }
 
 static const char *header_lacks(const struct http_run *run, char why[RESULT_TEXT_MAX])
@@ -126,7 +126,8 @@ static const char *header_lacks(const struct http_run *run, char why[RESULT_TEXT
 /* Is the value the number at the path of `json`, or the time? What the thresholds speak of. */
 static bool is_of_json(const struct check *c)
 {
-	return (c->has_bad && c->bad.unit != THRESHOLD_MS) || (c->has_ugly && c->ugly.unit != THRESHOLD_MS);
+	return (c->bad.op && threshold_kind(&c->bad) != THRESHOLD_KIND_TIME) ||
+	       (c->ugly.op && threshold_kind(&c->ugly) != THRESHOLD_KIND_TIME);
 }
 
 void http_judge(struct http_run *run)
@@ -145,18 +146,18 @@ void http_judge(struct http_run *run)
 	}
 	if (!status_expected(watch_text(c, "status"), status)) {
 		http_cancel(c);
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "HTTP status %ld, expected %s", status, watch_text(c, "status"));
+		watch_done(c, STATUS_UGLY, took, RESULT_MS_UNIT, "HTTP status %ld, expected %s", status, watch_text(c, "status"));
 		return;
 	}
 	why = header_lacks(run, text);
 	why = why ? why : body_lacks(run, &number, text);
 	http_cancel(c);
 	if (why)
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "%s", why);
+		watch_done(c, STATUS_UGLY, took, RESULT_MS_UNIT, "%s", why);
 	else if (end && end < clock_wall_ms() + expires)
-		watch_done(c, RESULT_BAD, took, RESULT_MS_UNIT, "its certificate expires %s", clock_text(end, when));
+		watch_done(c, STATUS_BAD, took, RESULT_MS_UNIT, "its certificate expires %s", clock_text(end, when));
 	else if (!isnan(number) && is_of_json(c))
-		watch_done(c, RESULT_GOOD, number, RESULT_NONE_UNIT, "%s", watch_text(c, "json"));
+		watch_done(c, STATUS_GOOD, number, RESULT_NONE_UNIT, "%s", watch_text(c, "json"));
 	else
-		watch_done(c, RESULT_GOOD, took, RESULT_MS_UNIT, "HTTP %ld", status);
+		watch_done(c, STATUS_GOOD, took, RESULT_MS_UNIT, "HTTP %ld", status);
 }

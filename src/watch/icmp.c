@@ -94,7 +94,7 @@ static void take_answer(struct icmp_socket *s, const char *packet, size_t len)
 	c = run->check;
 	took = watch_took_ms(c) - (double)(run->sent_us - c->began_us) / 1000;
 	icmp_cancel(c);
-	watch_done(c, RESULT_GOOD, took, RESULT_MS_UNIT, "answers");
+	watch_done(c, STATUS_GOOD, took, RESULT_MS_UNIT, "answers");
 }
 
 static void on_packet(struct loop_io *io, uint32_t events UNUSED)
@@ -143,14 +143,14 @@ static void found(struct check *c, const struct watch_addrs *addrs, bool no_such
 
 	if (!addrs) {
 		icmp_cancel(c);
-		watch_done(c, no_such_name ? RESULT_UGLY : RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT, "%s", why);
+		watch_done(c, no_such_name ? STATUS_UGLY : STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT, "%s", why);
 		return;
 	}
 	run->to = addrs->at[0];
 	s = &c->w->icmp->sockets[run->to.ss_family == AF_INET6];
 	if (s->io.fd < 0) {
 		icmp_cancel(c);
-		watch_done(c, RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT,
+		watch_done(c, STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT,
 			   "this machine does not let us (%s): set sysctl net.ipv4.ping_group_range=\"0 2147483647\"",
 			   strerror(s->error));
 		return;

@@ -182,7 +182,7 @@ __attribute__((noreturn)) static void run_process(const struct check *c)
 		end_errno("/proc");
 	for (struct dirent *d; (d = readdir(dir));)
 		count += d->d_name[0] >= '1' && d->d_name[0] <= '9' && is_named(d->d_name, c->what);
-	if (!count && !c->has_bad && !c->has_ugly)
+	if (!count && !c->bad.op && !c->ugly.op)
 		end(UGLY, "it does not run | count=0");
 	end(GOOD, "processes | count=%u", count);
 }

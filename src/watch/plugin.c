@@ -77,22 +77,26 @@ static void on_output(struct loop_io *io, uint32_t events UNUSED)
 
 /* --- what it says --- */
 
-/* The number that the thresholds speak of: the first. */
-static void first_number(const char *perf, double *ret, enum result_unit *ret_unit)
+/* The number that the thresholds speak of: the one with their name, else the first. */
+static void find_number(const struct check *c, const char *perf, double *ret, enum result_unit *ret_unit)
 {
+	const char *label = c->bad.op ? c->bad.label : c->ugly.label;
 	struct perfdata p;
 
 	*ret = NAN;
 	*ret_unit = RESULT_NONE_UNIT;
-	if (perfdata_next(&perf, &p)) {
+	while (perfdata_next(&perf, &p)) {
+		if (*label && strcmp(label, p.label) != 0)
+			continue;
 		*ret = p.value;
 		*ret_unit = p.unit;
+		return;
 	}
 }
 
 static void say(struct check *c, int status, char *output)
 {
-	static const enum result_outcome outcomes[] = {RESULT_GOOD, RESULT_BAD, RESULT_UGLY, RESULT_UNKNOWN};
+	static const enum status outcomes[] = {STATUS_GOOD, STATUS_BAD, STATUS_UGLY, STATUS_UNKNOWN};
 	int sig = WIFSIGNALED(status)	     ? WTERMSIG(status)
 		  : WEXITSTATUS(status) > 128 ? WEXITSTATUS(status) - 128 /* as a shell tells it */
 					      : 0;
@@ -100,18 +104,18 @@ static void say(struct check *c, int status, char *output)
 	enum result_unit unit;
 	double value;
 
-	first_number(perf, &value, &unit);
+	find_number(c, perf, &value, &unit);
 	plugin_strip_tags(output);
 	if (sig)
-		watch_done(c, RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT, "the program was killed by signal %d (%s)", sig,
+		watch_done(c, STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT, "the program was killed by signal %d (%s)", sig,
 			   sigabbrev_np(sig) ?: "?");
 	else if (WEXITSTATUS(status) < (int)ARRAY_LEN(outcomes))
 		watch_done(c, outcomes[WEXITSTATUS(status)], value, unit, "%s", *output ? output : "it printed nothing");
 	else if (WEXITSTATUS(status) == 127 || WEXITSTATUS(status) == 126)
-		watch_done(c, RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT,
+		watch_done(c, STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT,
 			   "the program cannot be run; it is looked for in %s", PLUGIN_PATH);
 	else
-		watch_done(c, RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT, "the program ended with status %d: %s", WEXITSTATUS(status),
+		watch_done(c, STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT, "the program ended with status %d: %s", WEXITSTATUS(status),
 			   output);
 }
 
@@ -142,7 +146,7 @@ static void on_exit_of(struct loop_child *child, int status)
 	if (!c)
 		watch_more(loop);
 	else if (too_much)
-		watch_done(c, RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT, "the program printed more than %u KiB, and was ended",
+		watch_done(c, STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT, "the program printed more than %u KiB, and was ended",
 			   OUTPUT_MAX >> 10);
 	else
 		say(c, status, output);
@@ -218,7 +222,7 @@ static void plugin_begin(struct check *c)
 	pid_t pid;
 
 	if (is_stuck(c)) {
-		watch_done(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, "the program of the measurement before is stuck in the kernel");
+		watch_done(c, STATUS_UGLY, NAN, RESULT_NONE_UNIT, "the program of the measurement before is stuck in the kernel");
 		return;
 	}
 	if (pipe2(out, O_CLOEXEC) < 0) {

@@ -47,7 +47,7 @@ static uint64_t next_place(const struct check *c, uint64_t now)
 static void set_next(struct check *c)
 {
 	uint64_t now = c->w->loop.now_ms;
-	uint64_t enough = c->last == RESULT_GOOD ? c->rise : c->fall;
+	uint64_t enough = c->last == STATUS_GOOD ? c->rise : c->fall;
 
 	c->due_ms = next_place(c, now);
 	if (c->in_a_row && c->in_a_row < enough)
@@ -64,15 +64,15 @@ static bool stood_still(const struct check *c)
 	return w->loop.now_ms - w->beat_ms > 1000 + WATCH_STALL_MS || c->began_ms <= w->stalled_ms;
 }
 
-static void report(struct check *c, enum result_outcome outcome, double value, enum result_unit unit, const char *text)
+static void report(struct check *c, enum status outcome, double value, enum result_unit unit, const char *text)
 {
 	struct watcher *w = c->w;
 	struct result r = {.check = c->id, .wall_ms = c->began_wall_ms, .value = value, .outcome = (uint8_t)outcome,
 			   .unit = (uint8_t)unit, .took_us = (uint32_t)MIN(clock_us() - c->began_us, UINT32_MAX)};
 	uint64_t one = 1;
 
-	if (outcome == RESULT_UGLY && stood_still(c)) {
-		r.outcome = RESULT_UNKNOWN;
+	if (outcome == STATUS_UGLY && stood_still(c)) {
+		r.outcome = STATUS_UNKNOWN;
 		text = "this machine stood still, or had too much to do, while it was measured";
 	}
 	c->in_a_row = c->last == r.outcome ? c->in_a_row + 1 : 1;
@@ -83,7 +83,7 @@ static void report(struct check *c, enum result_outcome outcome, double value, e
 
 static void begin_waiting(struct watcher *w);
 
-static void over(struct check *c, enum result_outcome outcome, double value, enum result_unit unit, const char *text)
+static void over(struct check *c, enum status outcome, double value, enum result_unit unit, const char *text)
 {
 	struct watcher *w = c->w;
 
@@ -99,15 +99,19 @@ static void over(struct check *c, enum result_outcome outcome, double value, enu
 	begin_waiting(w);
 }
 
-/* "HTTP 200: 162 ms > 150ms" */
-static void exceeds(const char *threshold, double value, enum result_unit unit, const char *said, char *ret, size_t size)
+/* "HTTP 200: 162 ms > 150ms", "load: time 2 s > 1s" */
+static void exceeds(const struct threshold *t, double value, enum result_unit unit, const char *said, char *ret, size_t size)
 {
-	char text[64];
+	char text[64], bound[THRESHOLD_TEXT];
+	struct threshold bare = *t;
 
-	snprintf(ret, size, "%s%s%s %s", said, *said ? ": " : "", result_value_text(value, unit, text), threshold);
+	bare.label[0] = '\0';
+	threshold_print(&bare, bound);
+	snprintf(ret, size, "%s%s%s%s%s %s", said, *said ? ": " : "", t->label, t->label[0] ? " " : "",
+		 result_value_text(value, unit, text), bound);
 }
 
-void watch_done(struct check *c, enum result_outcome outcome, double value, enum result_unit unit, const char *fmt, ...)
+void watch_done(struct check *c, enum status outcome, double value, enum result_unit unit, const char *fmt, ...)
 {
 	char said[RESULT_TEXT_MAX + 1], text[RESULT_TEXT_MAX + 100];
 	va_list ap;
@@ -116,14 +120,12 @@ void watch_done(struct check *c, enum result_outcome outcome, double value, enum
 	vsnprintf(said, sizeof(said), fmt, ap);
 	va_end(ap);
 	util_copy(text, sizeof(text), said);
-	if ((outcome == RESULT_GOOD || outcome == RESULT_BAD) && !isnan(value)) {
-		if (c->has_ugly && conf_threshold_met(&c->ugly, value)) {
-			outcome = RESULT_UGLY;
-			exceeds(watch_text(c, "ugly"), value, unit, said, text, sizeof(text));
-		} else if (outcome == RESULT_GOOD && c->has_bad && conf_threshold_met(&c->bad, value)) {
-			outcome = RESULT_BAD;
-			exceeds(watch_text(c, "bad"), value, unit, said, text, sizeof(text));
-		}
+	if ((outcome == STATUS_GOOD || outcome == STATUS_BAD) && threshold_crossed(&c->ugly, value)) {
+		outcome = STATUS_UGLY;
+		exceeds(&c->ugly, value, unit, said, text, sizeof(text));
+	} else if (outcome == STATUS_GOOD && threshold_crossed(&c->bad, value)) {
+		outcome = STATUS_BAD;
+		exceeds(&c->bad, value, unit, said, text, sizeof(text));
 	}
 	over(c, outcome, value, unit, text);
 }
@@ -157,7 +159,7 @@ void watch_failed(struct check *c, int error, const char *what)
 {
 	bool own = watch_own_fault(error);
 
-	watch_done(c, own ? RESULT_UNKNOWN : RESULT_UGLY, NAN, RESULT_NONE_UNIT, "%s%s: %s",
+	watch_done(c, own ? STATUS_UNKNOWN : STATUS_UGLY, NAN, RESULT_NONE_UNIT, "%s%s: %s",
 		   own ? "this machine's own fault: " : "", what, strerror(error));
 }
 
@@ -181,14 +183,14 @@ static void on_limit(struct loop_timer *t)
 		c->began_wall_ms = clock_wall_ms();
 		count(&w->results->skipped, 1);
 		snprintf(text, sizeof(text), "this machine has too much to do: %u other measurements were going on", w->running);
-		report(c, RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT, text);
+		report(c, STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT, text);
 		set_next(c);
 		return;
 	}
 	count(&w->results->overtime, 1);
 	snprintf(text, sizeof(text), "%s: not done within %s", c->stage, clock_span(c->timeout_ms, span));
 	watch_engines[c->kind]->cancel(c);
-	over(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, text);
+	over(c, STATUS_UGLY, NAN, RESULT_NONE_UNIT, text);
 }
 
 /* --- its beginning --- */
@@ -258,7 +260,7 @@ void watch_schedule(struct check *c)
 {
 	c->next.on_time = on_due;
 	c->limit.on_time = on_limit;
-	c->last = RESULT_OUTCOME_COUNT;
+	c->last = STATUS_COUNT;
 	set_next(c);
 }
 

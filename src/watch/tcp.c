@@ -33,7 +33,7 @@ static void good(struct check *c, const char *what)
 	double took = watch_took_ms(c);
 
 	tcp_cancel(c);
-	watch_done(c, RESULT_GOOD, took, RESULT_MS_UNIT, "%s", what);
+	watch_done(c, STATUS_GOOD, took, RESULT_MS_UNIT, "%s", what);
 }
 
 static void failed(struct check *c, int error, const char *what)
@@ -51,9 +51,9 @@ static void other_answer(struct check *c)
 	snprintf(begin, sizeof(begin), "%.*s", (int)MIN(run->got.len, sizeof(begin) - 1), buf_str(&run->got));
 	tcp_cancel(c);
 	if (some)
-		watch_done(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, "answers '%s', without what is expected", begin);
+		watch_done(c, STATUS_UGLY, NAN, RESULT_NONE_UNIT, "answers '%s', without what is expected", begin);
 	else
-		watch_done(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, "ended the connection without an answer");
+		watch_done(c, STATUS_UGLY, NAN, RESULT_NONE_UNIT, "ended the connection without an answer");
 }
 
 static void look_for(struct check *c)

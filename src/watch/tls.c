@@ -95,11 +95,11 @@ static void judge(struct check *c)
 	util_copy(version, sizeof(version), SSL_get_version(run->ssl));
 	tls_cancel(c);
 	if (verified != X509_V_OK && watch_number(c, "verify"))
-		watch_done(c, RESULT_UGLY, took, RESULT_MS_UNIT, "its certificate: %s", X509_verify_cert_error_string(verified));
+		watch_done(c, STATUS_UGLY, took, RESULT_MS_UNIT, "its certificate: %s", X509_verify_cert_error_string(verified));
 	else if (end != UINT64_MAX && end < clock_wall_ms() + expires)
-		watch_done(c, RESULT_BAD, took, RESULT_MS_UNIT, "its certificate expires %s", clock_text(end, when));
+		watch_done(c, STATUS_BAD, took, RESULT_MS_UNIT, "its certificate expires %s", clock_text(end, when));
 	else
-		watch_done(c, RESULT_GOOD, took, RESULT_MS_UNIT, "%s", version);
+		watch_done(c, STATUS_GOOD, took, RESULT_MS_UNIT, "%s", version);
 }
 
 static void shake(struct check *c)
@@ -125,7 +125,7 @@ static void shake(struct check *c)
 	if (error)
 		watch_failed(c, error, "shaking hands");
 	else
-		watch_done(c, RESULT_UGLY, NAN, RESULT_NONE_UNIT, "shaking hands: %s",
+		watch_done(c, STATUS_UGLY, NAN, RESULT_NONE_UNIT, "shaking hands: %s",
 			   why ? ERR_reason_error_string(why) ?: "it failed" : "it ended the connection");
 }
 
@@ -150,7 +150,7 @@ static void opened(struct check *c)
 	if (!run->ssl || !set_name(run->ssl, name ? name : host) || !SSL_set_fd(run->ssl, run->conn.io.fd)) {
 		ERR_clear_error();
 		tls_cancel(c);
-		watch_done(c, RESULT_UNKNOWN, NAN, RESULT_NONE_UNIT, "the authorities that are trusted cannot be read%s%s",
+		watch_done(c, STATUS_UNKNOWN, NAN, RESULT_NONE_UNIT, "the authorities that are trusted cannot be read%s%s",
 			   watch_text(c, "ca") ? ": " : "", watch_text(c, "ca") ?: "");
 		return;
 	}

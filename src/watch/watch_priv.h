@@ -19,6 +19,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "conf/conf.h"
+#include "core/threshold.h"
 #include "wire/msg.h"
 #include "wire/result.h"
 
@@ -43,8 +44,7 @@ struct check {
 	enum conf_check_kind kind;
 	const char *what;
 	uint32_t every_ms, timeout_ms, rise, fall;
-	struct conf_threshold bad, ugly;
-	bool has_bad, has_ugly;
+	struct threshold bad, ugly; /* op NONE: there is none */
 	struct loop_timer next;	 /* when it is due */
 	struct loop_timer limit; /* while it waits, or runs */
 	enum { CHECK_IDLE, CHECK_WAITS, CHECK_RUNS } state;
@@ -52,7 +52,7 @@ struct check {
 	uint64_t began_ms, began_us, began_wall_ms;
 	const char *stage; /* what it is doing, for when its time is over: "connecting" */
 	void *run;	   /* the engine's, of this measurement */
-	enum result_outcome last;
+	enum status last;
 	uint32_t in_a_row; /* measurements with this outcome */
 	bool listed;	   /* by the newest list */
 };
@@ -83,7 +83,7 @@ void watch_schedule(struct check *c); /* a new one */
 void watch_unschedule(struct check *c);
 /* The measurement is over. outcome GOOD is then judged by the thresholds, against the value (NaN: none). The text is for
  * a person. */
-void watch_done(struct check *c, enum result_outcome outcome, double value, enum result_unit unit, const char *fmt, ...)
+void watch_done(struct check *c, enum status outcome, double value, enum result_unit unit, const char *fmt, ...)
 	PRINTF(5, 6);
 /* How long it has been going on. */
 double watch_took_ms(const struct check *c);

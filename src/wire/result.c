@@ -9,17 +9,6 @@
 
 static_assert(sizeof(struct result) == 32, "records are read by another process");
 
-const char *result_outcome_name(enum result_outcome outcome)
-{
-	static const char *const names[] = {
-#define X(name, status) status,
-	    RESULT_OUTCOME_TABLE(X)
-#undef X
-	};
-
-	return names[outcome];
-}
-
 const char *result_value_text(double value, enum result_unit unit, char text[64])
 {
 	static const char *const units[] = {
@@ -110,7 +99,7 @@ bool result_read(const char *record, uint32_t len, struct result *ret, char ret_
 	if (len < sizeof(r))
 		return false;
 	memcpy(&r, record, sizeof(r)); /* what is checked is not what its writer may still change */
-	if (r.text_len > RESULT_TEXT_MAX || len != sizeof(r) + r.text_len || r.outcome >= RESULT_OUTCOME_COUNT ||
+	if (r.text_len > RESULT_TEXT_MAX || len != sizeof(r) + r.text_len || r.outcome >= STATUS_COUNT ||
 	    r.unit >= RESULT_UNIT_COUNT)
 		return false;
 	memcpy(ret_text, record + sizeof(r), r.text_len);

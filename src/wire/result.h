@@ -6,26 +6,12 @@
  */
 #pragma once
 
+#include "core/status.h"
 #include "wire/ring.h"
 
 #define RESULT_TEXT_MAX 300
 #define WATCH_RUNNING_MAX 1000 /* measurements at once */
 #define WATCH_PLUGINS_MAX 64   /* programs at once */
-
-/* What one measurement says of the device. X(NAME, status) */
-#define RESULT_OUTCOME_TABLE(X)                                                                    \
-	X(GOOD, "good")                                                                            \
-	X(BAD, "bad")                                                                              \
-	X(UGLY, "ugly")                                                                            \
-	X(UNKNOWN, "unknown") /* nobody could look: the fault is the monitor's own */
-
-enum result_outcome {
-#define X(name, status) RESULT_##name,
-	RESULT_OUTCOME_TABLE(X)
-#undef X
-	RESULT_OUTCOME_COUNT
-};
-const char *result_outcome_name(enum result_outcome outcome);
 
 /* Of the value. X(NAME, how it is written) */
 #define RESULT_UNIT_TABLE(X)                                                                       \
@@ -48,7 +34,7 @@ struct result {
 	uint64_t wall_ms; /* when it began */
 	double value;	  /* NaN: none */
 	uint32_t took_us;
-	uint8_t outcome; /* enum result_outcome */
+	uint8_t outcome; /* enum status; UNKNOWN: the fault is the monitor's own */
 	uint8_t unit;	 /* enum result_unit */
 	uint16_t text_len; /* of the text behind it: UTF-8, one line, not terminated */
 };

@@ -38,7 +38,7 @@ static void a_result_arrives_clean_and_frees_its_room_when_told(void **state UNU
 {
 	int fd = results_create();
 	struct results *rs = results_map(fd);
-	struct result r = {.check = 7, .wall_ms = 8, .value = 9.5, .outcome = RESULT_BAD, .unit = RESULT_MS_UNIT}, got;
+	struct result r = {.check = 7, .wall_ms = 8, .value = 9.5, .outcome = STATUS_BAD, .unit = RESULT_MS_UNIT}, got;
 	char text[RESULT_TEXT_MAX + 1], long_text[1000];
 	uint64_t at = ring_begin(&rs->ring), first = at;
 	const char *record;
@@ -93,14 +93,14 @@ static void a_full_ring_drops_counts_and_goes_on(void **state UNUSED)
 
 static void what_is_no_result_is_refused(void **state UNUSED)
 {
-	struct result r = {.outcome = RESULT_GOOD, .text_len = 3}, got;
+	struct result r = {.outcome = STATUS_GOOD, .text_len = 3}, got;
 	char record[sizeof(r) + 400] = {0}, text[RESULT_TEXT_MAX + 1];
 
 	memcpy(record, &r, sizeof(r));
 	assert_true(result_read(record, sizeof(r) + 3, &got, text));
 	assert_false(result_read(record, sizeof(r) + 2, &got, text));
 	assert_false(result_read(record, sizeof(r) - 1, &got, text));
-	r.outcome = RESULT_OUTCOME_COUNT;
+	r.outcome = STATUS_COUNT;
 	memcpy(record, &r, sizeof(r));
 	assert_false(result_read(record, sizeof(r) + 3, &got, text));
 	r = (struct result){.text_len = RESULT_TEXT_MAX + 1};
