@@ -40,63 +40,64 @@ static void find_needs(struct conf *c, struct conf_problems *problems, struct co
 
 /* --- circles --- */
 
-/* Where a walk down the needs stands: a device, and which of its needs comes next. */
-struct step {
-	uint32_t device, item, of;
-};
-
-/* The next device that this step leads to; false: there is no more. */
-static bool next_need(const struct conf *c, struct step *s, uint32_t *ret)
+static void add_needs(struct device_need *needs, const struct conf_needs *conf, uint32_t *n)
 {
-	const struct conf_needs *needs = &c->devices[s->device].needs;
-
-	for (; s->item < needs->len; s->item++, s->of = 0) {
-		if (s->of < needs->items[s->item].any.len) {
-			*ret = needs->items[s->item].devices[s->of++];
-			return true;
-		}
-	}
-	return false;
+	for (uint32_t i = 0; i < conf->len; i++)
+		for (uint32_t k = 0; k < conf->items[i].any.len; k++)
+			needs[(*n)++] = (struct device_need){conf->items[i].devices[k], i};
 }
 
-static void circle(struct conf *c, struct conf_problems *problems, const struct step *steps, uint32_t len,
-		   uint32_t again)
+uint32_t conf_graph(const struct conf *c, const struct device_rule *rule, struct device_graph *ret, void **ret_memory,
+		    uint32_t ret_circle[DEVICE_CIRCLE_MAX])
 {
-	const struct conf_need *at = &c->devices[steps[len - 1].device].needs.items[steps[len - 1].item];
-	CLEANUP_BUF struct buf way = {0};
-	uint32_t from = 0;
+	CLEANUP_FREE struct device_in *in = util_alloc((c->device_count + 1) * sizeof(*in));
+	CLEANUP_FREE struct device_need *needs = NULL;
+	uint32_t total = 0, n = 0;
 
-	while (steps[from].device != again)
-		from++;
-	for (uint32_t i = from; i < len && way.len < 300; i++)
-		buf_addf(&way, "%s needs ", c->devices[steps[i].device].name);
-	problem_error(problems, at->line, at->column, "needs in a circle: %s%s", buf_str(&way), c->devices[again].name);
-}
-
-/* Depth first; each device is entered once. */
-static void find_circles(struct conf *c, struct conf_problems *problems)
-{
-	enum { NEW, ENTERED, LEFT };
-	CLEANUP_FREE struct step *steps = util_alloc((c->device_count + 1) * sizeof(*steps));
-	CLEANUP_FREE uint8_t *state = util_alloc(c->device_count + 1);
-	uint32_t len, next;
-
+	for (uint32_t i = 0; i < c->device_count; i++)
+		for (uint32_t k = 0; k < c->devices[i].needs.len; k++)
+			total += c->devices[i].needs.items[k].any.len;
+	needs = util_alloc((total + 1) * sizeof(*needs));
 	for (uint32_t i = 0; i < c->device_count; i++) {
-		if (state[i] != NEW)
-			continue;
-		steps[0] = (struct step){.device = i};
-		state[i] = ENTERED;
-		for (len = 1; len;) {
-			if (!next_need(c, &steps[len - 1], &next)) {
-				state[steps[--len].device] = LEFT;
-			} else if (state[next] == ENTERED) {
-				circle(c, problems, steps, len, next);
-			} else if (state[next] == NEW) {
-				state[next] = ENTERED;
-				steps[len++] = (struct step){.device = next};
-			}
-		}
+		uint32_t from = n;
+
+		add_needs(needs, &c->devices[i].needs, &n);
+		in[i] = (struct device_in){&needs[from], n - from};
 	}
+	*ret_memory = util_alloc(device_graph_size(c->device_count, total) + 8);
+	return device_graph_init(ret, *ret_memory, in, c->device_count, rule, ret_circle);
+}
+
+/* Where in the file the first of a circle says that it needs the second. */
+static const struct conf_need *place_of(const struct conf *c, uint32_t first, uint32_t second)
+{
+	const struct conf_needs *needs = &c->devices[first].needs;
+
+	for (uint32_t i = 0; i < needs->len; i++)
+		for (uint32_t k = 0; k < needs->items[i].any.len; k++)
+			if (needs->items[i].devices[k] == second)
+				return &needs->items[i];
+	ensure(false);
+	return NULL;
+}
+
+static void find_circle(const struct conf *c, struct conf_problems *problems)
+{
+	static const struct device_rule none;
+	uint32_t circle[DEVICE_CIRCLE_MAX], n;
+	CLEANUP_FREE void *memory = NULL;
+	CLEANUP_BUF struct buf way = {0};
+	const struct conf_need *at;
+	struct device_graph g;
+
+	n = conf_graph(c, &none, &g, &memory, circle);
+	if (!n)
+		return;
+	for (uint32_t i = 0; i < MIN(n, DEVICE_CIRCLE_MAX) && way.len < 300; i++)
+		buf_addf(&way, "%s needs ", c->devices[circle[i]].name);
+	at = place_of(c, circle[0], circle[n > 1]);
+	problem_error(problems, at->line, at->column, "needs in a circle: %s%s%s", buf_str(&way),
+		      n > DEVICE_CIRCLE_MAX ? "... needs " : "", c->devices[circle[0]].name);
 }
 
 void check_devices(const struct tree_node *root, struct conf *c, struct conf_problems *problems)
@@ -118,7 +119,7 @@ void check_devices(const struct tree_node *root, struct conf *c, struct conf_pro
 	for (uint32_t i = 0; i < c->app_count; i++)
 		find_needs(c, problems, &c->apps[i].needs, "app", c->apps[i].name);
 	if (problems->errors == errors)
-		find_circles(c, problems);
+		find_circle(c, problems);
 }
 
 const struct conf_device *conf_device(const struct conf *c, const char *name)

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/map.h"
+#include "core/device.h"
 
 #define CONF_APPS_MAX 20000
 #define CONF_BYTES_MAX (16u << 20)
@@ -131,6 +132,8 @@ struct conf_check {
 	uint32_t line, column;
 };
 /* Each ends with NULL. */
+/* What core/check.h wants to know of it; of a plain row of numbers too. */
+struct check_rule conf_check_rule(uint64_t every_ms, uint32_t rise, uint32_t fall, bool pushed);
 extern const char *const conf_check_methods[], *const conf_check_records[], *const conf_check_ofs[];
 
 struct conf_device {
@@ -270,6 +273,10 @@ void conf_problems_print(const struct conf_problems *p, const char *path, struct
 
 const struct conf_app *conf_app(const struct conf *c, const char *name); /* NULL: not there */
 const struct conf_device *conf_device(const struct conf *c, const char *name); /* NULL: not there */
+/* The graph of the devices, in their order; *ret_memory is the caller's. Not 0: core/device.h, a circle. Of a configuration that was
+ * checked there is none. */
+uint32_t conf_graph(const struct conf *c, const struct device_rule *rule, struct device_graph *ret, void **ret_memory,
+		    uint32_t ret_circle[DEVICE_CIRCLE_MAX]);
 /* Marks in set[device_count] (zero before) what these need, and what that needs, and so on. */
 void conf_needed(const struct conf *c, const struct conf_needs *needs, bool *set);
 /* The port of the first address with https; 0: there is none. */

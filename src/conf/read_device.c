@@ -28,6 +28,15 @@ enum conf_check_kind conf_check_kind(const char *key)
 	return (enum conf_check_kind)i;
 }
 
+/* Missed beats are bad for a while first: the job may just be slow. */
+struct check_rule conf_check_rule(uint64_t every_ms, uint32_t rise, uint32_t fall, bool pushed)
+{
+	return (struct check_rule){.interval_ms = every_ms, .retry_ms = MIN(every_ms, MAX(every_ms / 4, 1000u)),
+				   .late_ms = MIN(every_ms / 4, 3600000u), .rise = (uint8_t)(pushed ? 1 : rise),
+				   .fall = (uint8_t)(pushed ? 1 : fall), .flap_begin = CHECK_FLAP_BEGIN,
+				   .flap_end = CHECK_FLAP_END, .pushed = pushed};
+}
+
 /* --- needs --- */
 
 static void need_name(struct reader *r, const struct tree_node *n, struct conf_need *need)

@@ -116,6 +116,9 @@ void keep_order(struct part_proc *p, struct msg *m)
 	case MSG_CHECKS:
 		take_checks(k, m);
 		break;
+	case MSG_MEASURE:
+		part_send(k, PART_WATCHER, MSG_MEASURE, m->body, -1);
+		break;
 	case MSG_LOGCONF:
 		k->logconf = *(const struct msg_logconf *)m->body;
 		k->logconf_set = true;

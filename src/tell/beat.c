@@ -20,34 +20,29 @@ static void key_of(const struct tell_check *c, char key[40])
 	snprintf(key, 40, "beat/%016llx", (unsigned long long)c->conf->id);
 }
 
-/* The reason names a state: the time of the last beat, not how long ago that is. */
-static void late(struct tell_check *c, const char *last)
+static void wait_for_next(struct tell_check *c)
 {
-	struct result r = {.wall_ms = clock_wall_ms(), .value = NAN, .outcome = STATUS_UGLY};
-	char text[RESULT_TEXT_MAX + 1];
+	struct ship *s = c->device->t->ship;
+	uint64_t now = tell_steady_ms(c->device->t), late = check_late_ms(&c->state, &c->rule);
 
-	snprintf(text, sizeof(text), "no beat within %s; the last one came %s", c->conf->what, last);
-	tell_take_result(c, &r, text);
+	if (late == UINT64_MAX)
+		loop_timer_stop(s->loop, &c->late);
+	else
+		loop_timer_set(s->loop, &c->late, s->loop->now_ms + (late > now ? late - now : 0));
 }
 
+/* The reason names a state: the time of the last beat, not how long ago that is. */
 static void on_late(struct loop_timer *timer)
 {
 	struct tell_check *c = container_of(timer, struct tell_check, late);
 	struct tell *t = c->device->t;
-	char last[CLOCK_TEXT];
+	char text[RESULT_TEXT_MAX + 1], last[CLOCK_TEXT];
 
-	late(c, c->beat_ms ? clock_text(c->beat_ms, last) : "never");
-	tell_devices_store_soon(t);
-}
-
-static void wait_for_next(struct tell_check *c, uint64_t from_wall_ms)
-{
-	struct ship *s = c->device->t->ship;
-	uint64_t now = clock_wall_ms(), until = from_wall_ms + c->conf->period_ms;
-
-	c->late.on_time = on_late;
-	/* A clock that was set back must not make one wait for longer than a period. */
-	loop_timer_set(s->loop, &c->late, s->loop->now_ms + MIN(until > now ? until - now : 0, c->conf->period_ms));
+	snprintf(text, sizeof(text), "no beat within %s; the last one came %s", c->conf->what,
+		 c->beat_ms ? clock_text(c->beat_ms, last) : "never");
+	tell_take_result(c, STATUS_COUNT, tell_steady_ms(t), text);
+	wait_for_next(c);
+	tell_devices_soon(t);
 }
 
 static void restore(struct tell_check *c)
@@ -69,7 +64,9 @@ static void restore(struct tell_check *c)
 		if (state_put(t->ship->state, key, o, &e) < 0)
 			log_warn("beat", "device=%s reason=\"%s\"", c->device->conf->name, e.msg);
 	}
-	wait_for_next(c, from);
+	c->state.heard_ms = MIN(from, tell_steady_ms(t));
+	c->late.on_time = on_late;
+	wait_for_next(c);
 }
 
 /* Keys of checks that are no more. */
@@ -149,7 +146,7 @@ static bool knows_secret(struct call *c, const struct tell_check *check)
 	return secret && strlen(given) == strlen(secret) && CRYPTO_memcmp(given, secret, strlen(secret)) == 0;
 }
 
-static void judge(const struct conf_check *k, double value, struct result *r, char *text, size_t size)
+static enum status judge(const struct conf_check *k, double value, char *text, size_t size)
 {
 	struct threshold t;
 	char number[64];
@@ -161,19 +158,39 @@ static void judge(const struct conf_check *k, double value, struct result *r, ch
 
 		if (!threshold || threshold_parse(threshold, &t, NULL) < 0 || !threshold_crossed(&t, value))
 			continue;
-		r->outcome = i ? STATUS_BAD : STATUS_UGLY;
 		snprintf(text, size, "%s %s", number, threshold);
+		return i ? STATUS_BAD : STATUS_UGLY;
+	}
+	return STATUS_GOOD;
+}
+
+static void take(struct call *c, struct tell_check *check, double value, double took_ms)
+{
+	uint64_t wall = clock_wall_ms();
+	CLEANUP(json_decrefp) json_t *o = json_pack("{s:I}", "at", (json_int_t)wall);
+	char text[RESULT_TEXT_MAX + 1], key[40], next[CLOCK_TEXT];
+	enum status outcome = judge(check->conf, value, text, sizeof(text));
+	struct err e;
+
+	key_of(check, key);
+	if (state_put(c->t->ship->state, key, o, &e) < 0) {
+		tell_answer_err(c, &e);
 		return;
 	}
+	check->beat_ms = wall;
+	check->value = value;
+	check->took_us = (uint32_t)MIN(took_ms * 1000, (double)UINT32_MAX);
+	tell_take_result(check, outcome, tell_steady_ms(c->t), text);
+	wait_for_next(check);
+	tell_devices_soon(c->t);
+	tell_answer_json(c, 200, json_pack("{s:s, s:s, s:s}", "device", check->device->conf->name, "status", status_name(outcome),
+					   "next", clock_text(wall + check->conf->period_ms, next)));
 }
 
 /* {"value": V, "took_ms": MS}, both may be left out */
 void tell_beat(struct call *c, json_t *body)
 {
-	struct result r = {.wall_ms = clock_wall_ms(), .value = NAN, .outcome = STATUS_GOOD};
 	const json_t *value = json_object_get(body, "value"), *took = json_object_get(body, "took_ms");
-	CLEANUP(json_decrefp) json_t *o = NULL;
-	char text[RESULT_TEXT_MAX + 1], key[40], next[CLOCK_TEXT];
 	struct tell_check *check;
 	struct err e = {0};
 
@@ -185,26 +202,8 @@ void tell_beat(struct call *c, json_t *body)
 	}
 	if (check && ((value && !json_is_number(value)) || (took && (!json_is_number(took) || json_number_value(took) < 0))))
 		err_set(&e, ERR_INPUT, "'value' and 'took_ms' are numbers");
-	if (e.code) {
+	if (e.code)
 		tell_answer_err(c, &e);
-		return;
-	}
-	if (value)
-		r.value = json_number_value(value);
-	if (took)
-		r.took_us = (uint32_t)MIN(json_number_value(took) * 1000, (double)UINT32_MAX);
-	key_of(check, key);
-	o = json_pack("{s:I}", "at", (json_int_t)r.wall_ms);
-	if (state_put(c->t->ship->state, key, o, &e) < 0) {
-		tell_answer_err(c, &e);
-		return;
-	}
-	judge(check->conf, r.value, &r, text, sizeof(text));
-	check->beat_ms = r.wall_ms;
-	tell_take_result(check, &r, text);
-	wait_for_next(check, r.wall_ms);
-	tell_devices_store_soon(c->t);
-	tell_answer_json(c, 200, json_pack("{s:s, s:s, s:s}", "device", check->device->conf->name, "status",
-					   status_name((enum status)r.outcome), "next",
-					   clock_text(r.wall_ms + check->conf->period_ms, next)));
+	else
+		take(c, check, value ? json_number_value(value) : NAN, took ? json_number_value(took) : 0);
 }

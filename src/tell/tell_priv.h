@@ -35,7 +35,10 @@ struct tell_devices {
 	struct tell_device *rows;
 	uint32_t count;
 	struct map checks; /* by id */
-	bool configured;
+	struct device_graph *graph;
+	void *graph_memory;
+	uint64_t clock_ms; /* with the loop's time, the steady clock of core/check.h */
+	uint64_t overdue_look_ms;
 	bool dirty; /* some are not stored yet */
 	struct results *results;
 	uint64_t at; /* in their ring: what lies before was looked at */

@@ -27,19 +27,19 @@ const struct watch_engine *const watch_engines[CONF_CHECK_COUNT] = {
     [CONF_CHECK_PROCESS] = &watch_plugin,
 };
 
-const char *watch_text(const struct check *c, const char *key)
+const char *watch_text(const struct watch_check *c, const char *key)
 {
 	return json_string_value(json_object_get(c->o, key));
 }
 
-uint64_t watch_number(const struct check *c, const char *key)
+uint64_t watch_number(const struct watch_check *c, const char *key)
 {
 	const json_t *o = json_object_get(c->o, key);
 
 	return json_is_true(o) ? 1 : (uint64_t)json_integer_value(o);
 }
 
-static void take_threshold(const struct check *c, const char *key, struct threshold *ret)
+static void take_threshold(const struct watch_check *c, const char *key, struct threshold *ret)
 {
 	const char *text = watch_text(c, key);
 
@@ -47,16 +47,16 @@ static void take_threshold(const struct check *c, const char *key, struct thresh
 		log_error("check", "id=%016llx reason=\"%s cannot be read\"", (unsigned long long)c->id, key);
 }
 
-static void check_free(struct check *c)
+static void check_free(struct watch_check *c)
 {
 	watch_unschedule(c);
 	json_decref(c->o);
 	free(c);
 }
 
-static struct check *check_new(struct watcher *w, uint64_t id, json_t *o)
+static struct watch_check *check_new(struct watcher *w, uint64_t id, json_t *o)
 {
-	struct check *c = util_alloc(sizeof(*c));
+	struct watch_check *c = util_alloc(sizeof(*c));
 
 	c->w = w;
 	c->id = id;
@@ -65,8 +65,7 @@ static struct check *check_new(struct watcher *w, uint64_t id, json_t *o)
 	c->what = watch_text(c, "what");
 	c->every_ms = (uint32_t)watch_number(c, "every");
 	c->timeout_ms = (uint32_t)watch_number(c, "timeout");
-	c->rise = (uint32_t)watch_number(c, "rise");
-	c->fall = (uint32_t)watch_number(c, "fall");
+	c->rule = conf_check_rule(c->every_ms, (uint32_t)watch_number(c, "rise"), (uint32_t)watch_number(c, "fall"), false);
 	take_threshold(c, "bad", &c->bad);
 	take_threshold(c, "ugly", &c->ugly);
 	if (c->kind != CONF_CHECK_COUNT && watch_engines[c->kind] && c->what && c->every_ms)
@@ -80,7 +79,7 @@ static struct check *check_new(struct watcher *w, uint64_t id, json_t *o)
 static void take_one(struct watcher *w, json_t *o)
 {
 	uint64_t id = strtoull(json_string_value(json_object_get(o, "id")) ?: "0", NULL, 16);
-	struct check *c = map_get(&w->checks, id);
+	struct watch_check *c = map_get(&w->checks, id);
 
 	if (c && json_equal(c->o, o)) {
 		c->listed = true;
@@ -107,7 +106,7 @@ static void take_all(struct watcher *w, json_t *list)
 	json_array_foreach (list, i, o)
 		take_one(w, o);
 	for (i = 0; i < w->checks.cap; i++) {
-		struct check *c = w->checks.entries[i].value;
+		struct watch_check *c = w->checks.entries[i].value;
 
 		if (c && !c->listed)
 			gone[n++] = c->id;

@@ -42,7 +42,7 @@ static void on_connected(struct loop_io *io, uint32_t events UNUSED)
 
 static void next_address(struct watch_conn *conn)
 {
-	struct check *c = conn->check;
+	struct watch_check *c = conn->check;
 	int error;
 
 	while (conn->next < conn->addrs.count) {
@@ -61,7 +61,7 @@ static void next_address(struct watch_conn *conn)
 	watch_failed(c, error, "connecting");
 }
 
-static void found(struct check *c, const struct watch_addrs *addrs, bool no_such_name, const char *why)
+static void found(struct watch_check *c, const struct watch_addrs *addrs, bool no_such_name, const char *why)
 {
 	struct watch_conn *conn = c->run; /* it stands first in each run that has one */
 
@@ -75,7 +75,7 @@ static void found(struct check *c, const struct watch_addrs *addrs, bool no_such
 	next_address(conn);
 }
 
-void watch_connect(struct check *c, struct watch_conn *conn, void (*open)(struct check *c))
+void watch_connect(struct watch_check *c, struct watch_conn *conn, void (*open)(struct watch_check *c))
 {
 	char host[300];
 	uint16_t port;

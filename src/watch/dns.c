@@ -18,7 +18,7 @@
 
 struct dns_run {
 	struct watch_channel channel;
-	struct check *check; /* NULL: it is being closed */
+	struct watch_check *check; /* NULL: it is being closed */
 	struct loop_timer said;
 	int status;
 	size_t answer_len;
@@ -31,7 +31,7 @@ static const struct {
 } types[] = {{"A", ns_t_a},   {"AAAA", ns_t_aaaa}, {"CNAME", ns_t_cname}, {"MX", ns_t_mx},
 	     {"NS", ns_t_ns}, {"PTR", ns_t_ptr},   {"SOA", ns_t_soa},	  {"TXT", ns_t_txt}};
 
-static ns_type type_of(const struct check *c)
+static ns_type type_of(const struct watch_check *c)
 {
 	const char *name = watch_text(c, "type") ?: "";
 
@@ -41,7 +41,7 @@ static ns_type type_of(const struct check *c)
 	return ns_t_a;
 }
 
-static void dns_cancel(struct check *c)
+static void dns_cancel(struct watch_check *c)
 {
 	struct dns_run *run = c->run;
 
@@ -147,7 +147,7 @@ static const char *rcode_text(unsigned rcode, char text[40])
 	}
 }
 
-static void judge(struct check *c, const unsigned char *answer, int len)
+static void judge(struct watch_check *c, const unsigned char *answer, int len)
 {
 	CLEANUP_BUF struct buf text = {0};
 	const char *expect = watch_text(c, "is");
@@ -183,7 +183,7 @@ static void judge(struct check *c, const unsigned char *answer, int len)
 static void on_said(struct loop_timer *t)
 {
 	struct dns_run *run = container_of(t, struct dns_run, said);
-	struct check *c = run->check;
+	struct watch_check *c = run->check;
 	unsigned char answer[sizeof(run->answer)];
 	int status = run->status, len = (int)run->answer_len;
 
@@ -212,7 +212,7 @@ static void on_answer(void *arg, int status, int timeouts UNUSED, unsigned char 
 	loop_timer_set(run->channel.loop, &run->said, run->channel.loop->now_ms);
 }
 
-static void dns_begin(struct check *c)
+static void dns_begin(struct watch_check *c)
 {
 	struct dns_run *run = util_alloc(sizeof(*run));
 	int tries = 2, r;

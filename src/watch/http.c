@@ -122,7 +122,7 @@ static void end_hop(struct http_run *run)
 	run->error[0] = '\0';
 }
 
-void http_cancel(struct check *c)
+void http_cancel(struct watch_check *c)
 {
 	struct http_run *run = c->run;
 
@@ -163,7 +163,7 @@ static size_t on_header(char *line, size_t one UNUSED, size_t len, void *arg)
 
 static void curl_failed(struct http_run *run, CURLcode code)
 {
-	struct check *c = run->check;
+	struct watch_check *c = run->check;
 	long error = 0;
 	char text[CURL_ERROR_SIZE];
 	bool own;
@@ -185,7 +185,7 @@ static void hop(struct http_run *run, const char *url);
 
 static void run_done(struct http_run *run, CURLcode code)
 {
-	struct check *c = run->check;
+	struct watch_check *c = run->check;
 	const char *to = NULL;
 	char *next;
 
@@ -226,7 +226,7 @@ static void look_for_done(struct watch_http *h)
 
 static void set_request(struct http_run *run)
 {
-	const struct check *c = run->check;
+	const struct watch_check *c = run->check;
 	const char *method = watch_text(c, "method"), *ca = watch_text(c, "ca"), *name;
 	json_t *value;
 	CURL *easy = run->easy;
@@ -290,7 +290,7 @@ static void set_addresses(struct http_run *run, const struct watch_addrs *addrs)
 	curl_easy_setopt(run->easy, CURLOPT_RESOLVE, run->resolve);
 }
 
-static void found(struct check *c, const struct watch_addrs *addrs, bool no_such_name, const char *why)
+static void found(struct watch_check *c, const struct watch_addrs *addrs, bool no_such_name, const char *why)
 {
 	struct http_run *run = c->run;
 
@@ -337,7 +337,7 @@ static bool take_host(struct http_run *run, const char *url)
 
 static void hop(struct http_run *run, const char *url)
 {
-	struct check *c = run->check;
+	struct watch_check *c = run->check;
 	char host[300];
 
 	end_hop(run);
@@ -355,7 +355,7 @@ static void hop(struct http_run *run, const char *url)
 	watch_resolve(c, host, run->port, found, &run->lookup);
 }
 
-static void http_begin(struct check *c)
+static void http_begin(struct watch_check *c)
 {
 	struct http_run *run = util_alloc(sizeof(*run));
 

@@ -46,7 +46,7 @@ static uint64_t certificate_end(CURL *easy)
 /* NULL, or what the answer lacks. A number at the path of `json` goes to *ret_number. */
 static const char *body_lacks(struct http_run *run, double *ret_number, char why[RESULT_TEXT_MAX])
 {
-	const struct check *c = run->check;
+	const struct watch_check *c = run->check;
 	const char *text = watch_text(c, "text"), *path = watch_text(c, "json"), *is = watch_text(c, "is");
 	CLEANUP(json_decrefp) json_t *o = NULL;
 	CLEANUP_BUF struct buf found = {.max = 4096};
@@ -80,7 +80,7 @@ static const char *body_lacks(struct http_run *run, double *ret_number, char why
 /* version: what it says it runs against what it should. */
 static void judge_version(struct http_run *run, long status)
 {
-	struct check *c = run->check;
+	struct watch_check *c = run->check;
 	const char *path = watch_text(c, "json"), *is = watch_text(c, "is"), *text, *end;
 	CLEANUP(json_decrefp) json_t *o = NULL;
 	CLEANUP_BUF struct buf found = {.max = 4096};
@@ -124,7 +124,7 @@ static const char *header_lacks(const struct http_run *run, char why[RESULT_TEXT
 }
 
 /* Is the value the number at the path of `json`, or the time? What the thresholds speak of. */
-static bool is_of_json(const struct check *c)
+static bool is_of_json(const struct watch_check *c)
 {
 	return (c->bad.op && threshold_kind(&c->bad) != THRESHOLD_KIND_TIME) ||
 	       (c->ugly.op && threshold_kind(&c->ugly) != THRESHOLD_KIND_TIME);
@@ -132,7 +132,7 @@ static bool is_of_json(const struct check *c)
 
 void http_judge(struct http_run *run)
 {
-	struct check *c = run->check;
+	struct watch_check *c = run->check;
 	double took = watch_took_ms(c), number = NAN;
 	char text[RESULT_TEXT_MAX], when[CLOCK_TEXT];
 	uint64_t expires = watch_number(c, "expires") * 1000, end = certificate_end(run->easy);

@@ -12,7 +12,7 @@
 #define HTTP_HEADER_MAX 1000
 
 struct http_run {
-	struct check *check;
+	struct watch_check *check;
 	CURL *easy;
 	struct curl_slist *fields, *resolve;
 	struct watch_lookup *lookup;
@@ -28,6 +28,6 @@ struct http_run {
 	char error[CURL_ERROR_SIZE];
 };
 
-void http_cancel(struct check *c);
+void http_cancel(struct watch_check *c);
 /* The answer is there: http_cancel() and watch_done(). */
 void http_judge(struct http_run *run);

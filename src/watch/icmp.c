@@ -32,7 +32,7 @@ struct watch_icmp {
 };
 
 struct icmp_run {
-	struct check *check;
+	struct watch_check *check;
 	struct watch_lookup *lookup;
 	struct loop_timer again;
 	struct sockaddr_storage to;
@@ -47,7 +47,7 @@ struct echo {
 	char fill[40]; /* 56 bytes of data, as ping has it */
 };
 
-static void icmp_cancel(struct check *c)
+static void icmp_cancel(struct watch_check *c)
 {
 	struct icmp_run *run = c->run;
 
@@ -79,7 +79,7 @@ static void take_answer(struct icmp_socket *s, const char *packet, size_t len)
 {
 	size_t head = s->raw && !s->v6 && len ? (size_t)(packet[0] & 15) * 4 : 0; /* that of IPv4 */
 	struct icmp_run *run;
-	struct check *c;
+	struct watch_check *c;
 	struct echo e;
 	double took;
 
@@ -111,7 +111,7 @@ static void on_packet(struct loop_io *io, uint32_t events UNUSED)
 
 static void send_echo(struct icmp_run *run)
 {
-	struct check *c = run->check;
+	struct watch_check *c = run->check;
 	bool v6 = run->to.ss_family == AF_INET6;
 	struct icmp_socket *s = &c->w->icmp->sockets[v6];
 	struct echo e = {.type = v6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO, .id = (uint16_t)run->cookie,
@@ -136,7 +136,7 @@ static void on_again(struct loop_timer *t)
 	send_echo(container_of(t, struct icmp_run, again));
 }
 
-static void found(struct check *c, const struct watch_addrs *addrs, bool no_such_name, const char *why)
+static void found(struct watch_check *c, const struct watch_addrs *addrs, bool no_such_name, const char *why)
 {
 	struct icmp_run *run = c->run;
 	const struct icmp_socket *s;
@@ -159,7 +159,7 @@ static void found(struct check *c, const struct watch_addrs *addrs, bool no_such
 	send_echo(run);
 }
 
-static void icmp_begin(struct check *c)
+static void icmp_begin(struct watch_check *c)
 {
 	struct icmp_run *run = util_alloc(sizeof(*run));
 

@@ -56,7 +56,7 @@ static size_t read_file(const char *path, char *text, size_t size)
 
 /* --- file --- */
 
-__attribute__((noreturn)) static void run_file(const struct check *c)
+__attribute__((noreturn)) static void run_file(const struct watch_check *c)
 {
 	static char content[CONTENT_MAX + 1];
 	const char *text = watch_text(c, "text"), *of = watch_text(c, "of") ?: "age";
@@ -103,7 +103,7 @@ static void cpu_times(double *ret_all, double *ret_idle)
 	*ret_idle = v[3] + v[4];
 }
 
-__attribute__((noreturn)) static void run_cpu(const struct check *c)
+__attribute__((noreturn)) static void run_cpu(const struct watch_check *c)
 {
 	uint64_t ms = MIN(CPU_SAMPLE_MS, c->timeout_ms / 2);
 	double all[2], idle[2];
@@ -136,7 +136,7 @@ __attribute__((noreturn)) static void run_disk(const char *path, bool inodes)
 	end_share("disk", (double)(v.f_blocks - v.f_bfree + v.f_bavail), (double)v.f_bavail);
 }
 
-__attribute__((noreturn)) static void run_host(const struct check *c)
+__attribute__((noreturn)) static void run_host(const struct watch_check *c)
 {
 	double load;
 
@@ -173,7 +173,7 @@ static bool is_named(const char *pid, const char *name)
 	return strcmp(slash ? slash + 1 : text, name) == 0;
 }
 
-__attribute__((noreturn)) static void run_process(const struct check *c)
+__attribute__((noreturn)) static void run_process(const struct watch_check *c)
 {
 	DIR *dir = opendir("/proc");
 	unsigned count = 0;
@@ -187,7 +187,7 @@ __attribute__((noreturn)) static void run_process(const struct check *c)
 	end(GOOD, "processes | count=%u", count);
 }
 
-void watch_local_run(const struct check *c)
+void watch_local_run(const struct watch_check *c)
 {
 	if (c->kind == CONF_CHECK_FILE)
 		run_file(c);

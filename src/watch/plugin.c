@@ -27,7 +27,7 @@ struct plugin_run {
 	struct loop_child child;
 	struct loop_io io;
 	struct watcher *w;
-	struct check *check; /* NULL: it was cancelled, and is only reaped */
+	struct watch_check *check; /* NULL: it was cancelled, and is only reaped */
 	uint64_t id;	     /* of the check */
 	pid_t group;
 	struct buf output;
@@ -78,7 +78,7 @@ static void on_output(struct loop_io *io, uint32_t events UNUSED)
 /* --- what it says --- */
 
 /* The number that the thresholds speak of: the one with their name, else the first. */
-static void find_number(const struct check *c, const char *perf, double *ret, enum result_unit *ret_unit)
+static void find_number(const struct watch_check *c, const char *perf, double *ret, enum result_unit *ret_unit)
 {
 	const char *label = c->bad.op ? c->bad.label : c->ugly.label;
 	struct perfdata p;
@@ -94,7 +94,7 @@ static void find_number(const struct check *c, const char *perf, double *ret, en
 	}
 }
 
-static void say(struct check *c, int status, char *output)
+static void say(struct watch_check *c, int status, char *output)
 {
 	static const enum status outcomes[] = {STATUS_GOOD, STATUS_BAD, STATUS_UGLY, STATUS_UNKNOWN};
 	int sig = WIFSIGNALED(status)	     ? WTERMSIG(status)
@@ -131,7 +131,7 @@ static void run_free(struct plugin_run *run)
 static void on_exit_of(struct loop_child *child, int status)
 {
 	struct plugin_run *run = container_of(child, struct plugin_run, child);
-	struct check *c = run->check;
+	struct watch_check *c = run->check;
 	char *output;
 	struct loop *loop = child->loop;
 	bool too_much;
@@ -176,7 +176,7 @@ bool watch_is_program(enum conf_check_kind kind)
 	return kind == CONF_CHECK_PLUGIN || kind == CONF_CHECK_FILE || kind == CONF_CHECK_HOST || kind == CONF_CHECK_PROCESS;
 }
 
-__attribute__((noreturn)) static void become(const struct check *c, int out)
+__attribute__((noreturn)) static void become(const struct watch_check *c, int out)
 {
 	static char *const env[] = {(char *)"PATH=" PLUGIN_PATH, (char *)"LANG=C.UTF-8", (char *)"HOME=/", NULL};
 	char text[2048];
@@ -205,7 +205,7 @@ __attribute__((noreturn)) static void become(const struct check *c, int out)
 
 /* What the kernel holds (a disk, or a server of files, that does not answer) cannot be killed: nothing more is started
  * for such a check until that has ended. */
-static bool is_stuck(const struct check *c)
+static bool is_stuck(const struct watch_check *c)
 {
 	const struct plugin_run *run;
 
@@ -215,7 +215,7 @@ static bool is_stuck(const struct check *c)
 	return false;
 }
 
-static void plugin_begin(struct check *c)
+static void plugin_begin(struct watch_check *c)
 {
 	struct plugin_run *run;
 	int out[2];
@@ -262,7 +262,7 @@ static void plugin_begin(struct check *c)
 	}
 }
 
-static void plugin_cancel(struct check *c)
+static void plugin_cancel(struct watch_check *c)
 {
 	struct plugin_run *run = c->run;
 

@@ -26,7 +26,7 @@ struct watch_names {
 struct watch_lookup {
 	struct watch_names *names;
 	struct watch_channel *channel;
-	struct check *check; /* NULL: it is not wanted any more */
+	struct watch_check *check; /* NULL: it is not wanted any more */
 	watch_found *done;
 	struct watch_lookup **handle;
 };
@@ -87,7 +87,7 @@ static void on_found(void *arg, int status, int timeouts UNUSED, struct ares_add
 	struct watch_lookup *l = arg;
 	struct watch_addrs addrs = {0};
 	struct watch_names *n = l->names;
-	struct check *c = l->check;
+	struct watch_check *c = l->check;
 	watch_found *done = l->done;
 	char why[200];
 
@@ -130,7 +130,7 @@ static bool literal(const char *host, uint16_t port, struct watch_addrs *ret)
 	return false;
 }
 
-void watch_resolve(struct check *c, const char *host, uint16_t port, watch_found *done, struct watch_lookup **handle)
+void watch_resolve(struct watch_check *c, const char *host, uint16_t port, watch_found *done, struct watch_lookup **handle)
 {
 	struct watch_names *n = c->w->names;
 	struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NUMERICSERV};

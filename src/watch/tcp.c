@@ -16,7 +16,7 @@ struct tcp_run {
 	struct buf got;
 };
 
-static void tcp_cancel(struct check *c)
+static void tcp_cancel(struct watch_check *c)
 {
 	struct tcp_run *run = c->run;
 
@@ -28,7 +28,7 @@ static void tcp_cancel(struct check *c)
 	c->run = NULL;
 }
 
-static void good(struct check *c, const char *what)
+static void good(struct watch_check *c, const char *what)
 {
 	double took = watch_took_ms(c);
 
@@ -36,13 +36,13 @@ static void good(struct check *c, const char *what)
 	watch_done(c, STATUS_GOOD, took, RESULT_MS_UNIT, "%s", what);
 }
 
-static void failed(struct check *c, int error, const char *what)
+static void failed(struct watch_check *c, int error, const char *what)
 {
 	tcp_cancel(c);
 	watch_failed(c, error, what);
 }
 
-static void other_answer(struct check *c)
+static void other_answer(struct watch_check *c)
 {
 	struct tcp_run *run = c->run;
 	char begin[80];
@@ -56,7 +56,7 @@ static void other_answer(struct check *c)
 		watch_done(c, STATUS_UGLY, NAN, RESULT_NONE_UNIT, "ended the connection without an answer");
 }
 
-static void look_for(struct check *c)
+static void look_for(struct watch_check *c)
 {
 	struct tcp_run *run = c->run;
 	const char *expect = watch_text(c, "expect");
@@ -87,7 +87,7 @@ static void on_answer(struct loop_io *io, uint32_t events UNUSED)
 	look_for(container_of(io, struct watch_conn, io)->check);
 }
 
-static void talk(struct check *c);
+static void talk(struct watch_check *c);
 
 static void on_room(struct loop_io *io, uint32_t events UNUSED)
 {
@@ -95,7 +95,7 @@ static void on_room(struct loop_io *io, uint32_t events UNUSED)
 }
 
 /* It is open. */
-static void talk(struct check *c)
+static void talk(struct watch_check *c)
 {
 	struct tcp_run *run = c->run;
 	const char *text = watch_text(c, "send");
@@ -123,7 +123,7 @@ static void talk(struct check *c)
 	look_for(c);
 }
 
-static void tcp_begin(struct check *c)
+static void tcp_begin(struct watch_check *c)
 {
 	struct tcp_run *run = util_alloc(sizeof(*run));
 

@@ -19,7 +19,7 @@ struct tls_run {
 	SSL *ssl;
 };
 
-static void tls_cancel(struct check *c)
+static void tls_cancel(struct watch_check *c)
 {
 	struct tls_run *run = c->run;
 
@@ -84,7 +84,7 @@ static uint64_t earliest_end(SSL *ssl)
 	return earliest;
 }
 
-static void judge(struct check *c)
+static void judge(struct watch_check *c)
 {
 	struct tls_run *run = c->run;
 	double took = watch_took_ms(c);
@@ -102,7 +102,7 @@ static void judge(struct check *c)
 		watch_done(c, STATUS_GOOD, took, RESULT_MS_UNIT, "%s", version);
 }
 
-static void shake(struct check *c)
+static void shake(struct watch_check *c)
 {
 	struct tls_run *run = c->run;
 	int r, error;
@@ -135,7 +135,7 @@ static void on_ready(struct loop_io *io, uint32_t events UNUSED)
 }
 
 /* The connection is open. */
-static void opened(struct check *c)
+static void opened(struct watch_check *c)
 {
 	struct tls_run *run = c->run;
 	const char *name = watch_text(c, "server_name");
@@ -159,7 +159,7 @@ static void opened(struct check *c)
 	shake(c);
 }
 
-static void tls_begin(struct check *c)
+static void tls_begin(struct watch_check *c)
 {
 	struct tls_run *run = util_alloc(sizeof(*run));
 

@@ -28,32 +28,32 @@
 #define WATCH_ADDRS_MAX 8
 
 struct watcher;
-struct check;
+struct watch_check;
 
 struct watch_engine {
 	/* Both may call watch_done(); after cancel() nothing of the measurement is left, and nothing is reported. */
-	void (*begin)(struct check *c);
-	void (*cancel)(struct check *c);
+	void (*begin)(struct watch_check *c);
+	void (*cancel)(struct watch_check *c);
 };
 
-struct check {
+struct watch_check {
 	struct list link; /* among those that wait to begin */
 	struct watcher *w;
 	json_t *o;	/* what the controller sent; texts below are borrowed from it */
 	uint64_t id;
 	enum conf_check_kind kind;
 	const char *what;
-	uint32_t every_ms, timeout_ms, rise, fall;
+	uint32_t every_ms, timeout_ms;
+	struct check_rule rule; /* and what was measured, for when to measure next */
+	struct check state;
 	struct threshold bad, ugly; /* op NONE: there is none */
 	struct loop_timer next;	 /* when it is due */
 	struct loop_timer limit; /* while it waits, or runs */
-	enum { CHECK_IDLE, CHECK_WAITS, CHECK_RUNS } state;
+	enum { CHECK_IDLE, CHECK_WAITS, CHECK_RUNS } phase;
 	uint64_t due_ms;
 	uint64_t began_ms, began_us, began_wall_ms;
 	const char *stage; /* what it is doing, for when its time is over: "connecting" */
 	void *run;	   /* the engine's, of this measurement */
-	enum status last;
-	uint32_t in_a_row; /* measurements with this outcome */
 	bool listed;	   /* by the newest list */
 };
 
@@ -79,26 +79,28 @@ struct watcher {
 
 /* --- schedule.c --- */
 
-void watch_schedule(struct check *c); /* a new one */
-void watch_unschedule(struct check *c);
+void watch_schedule(struct watch_check *c); /* a new one */
+void watch_unschedule(struct watch_check *c);
+/* Measures it sooner than it is due: the controller wants to know. */
+void watch_measure(struct watcher *w, uint64_t id, uint64_t within_ms);
 /* The measurement is over. outcome GOOD is then judged by the thresholds, against the value (NaN: none). The text is for
  * a person. */
-void watch_done(struct check *c, enum status outcome, double value, enum result_unit unit, const char *fmt, ...)
+void watch_done(struct watch_check *c, enum status outcome, double value, enum result_unit unit, const char *fmt, ...)
 	PRINTF(5, 6);
 /* How long it has been going on. */
-double watch_took_ms(const struct check *c);
+double watch_took_ms(const struct watch_check *c);
 /* Is such an errno this machine's own fault? Then the device is unknown. */
 bool watch_own_fault(int error);
 /* A place may have become free. */
 void watch_more(struct loop *loop);
 /* watch_done() for a call that failed: what, and why. */
-void watch_failed(struct check *c, int error, const char *what);
+void watch_failed(struct watch_check *c, int error, const char *what);
 
 /* --- checks.c --- */
 
 int watch_take_list(struct watcher *w, int fd, struct err *e);
-const char *watch_text(const struct check *c, const char *key); /* NULL: not there */
-uint64_t watch_number(const struct check *c, const char *key);
+const char *watch_text(const struct watch_check *c, const char *key); /* NULL: not there */
+uint64_t watch_number(const struct watch_check *c, const char *key);
 extern const struct watch_engine *const watch_engines[CONF_CHECK_COUNT];
 
 /* --- jsonpath.c --- */
@@ -118,8 +120,8 @@ struct watch_lookup; /* one that is going on */
 
 /* Looks up host (a name or an address); done() is called once, perhaps at once: with addresses, or with NULL and what is
  * wrong, and whether that is the name's own fault. Until then *handle, which may be gone after that call, can be cancelled. */
-typedef void watch_found(struct check *c, const struct watch_addrs *addrs, bool no_such_name, const char *why);
-void watch_resolve(struct check *c, const char *host, uint16_t port, watch_found *done, struct watch_lookup **handle);
+typedef void watch_found(struct watch_check *c, const struct watch_addrs *addrs, bool no_such_name, const char *why);
+void watch_resolve(struct watch_check *c, const char *host, uint16_t port, watch_found *done, struct watch_lookup **handle);
 void watch_resolve_cancel(struct watch_lookup **handle);
 int watch_names_open(struct watcher *w, struct err *e);
 /* "HOST:PORT" or "[ADDRESS]:PORT" in two. */
@@ -130,8 +132,8 @@ socklen_t watch_addr_len(const struct sockaddr_storage *a);
 
 struct watch_conn {
 	struct loop_io io; /* on_ready is the engine's once it is open */
-	struct check *check;
-	void (*open)(struct check *c);
+	struct watch_check *check;
+	void (*open)(struct watch_check *c);
 	struct watch_lookup *lookup;
 	struct watch_addrs addrs;
 	uint32_t next; /* address */
@@ -139,7 +141,7 @@ struct watch_conn {
 };
 /* Connects to what the check says, HOST:PORT; conn stands first in c->run. open() is called, or the engine's cancel() and then
  * watch_done(). */
-void watch_connect(struct check *c, struct watch_conn *conn, void (*open)(struct check *c));
+void watch_connect(struct watch_check *c, struct watch_conn *conn, void (*open)(struct watch_check *c));
 void watch_conn_close(struct watch_conn *conn);
 
 /* --- http.c --- */
@@ -167,7 +169,7 @@ char *plugin_split(char *output);
 void plugin_strip_tags(char *text); /* of HTML */
 struct plugin_run;
 /* local.c, in a process of its own: prints as a plugin does, and ends. */
-__attribute__((noreturn)) void watch_local_run(const struct check *c);
+__attribute__((noreturn)) void watch_local_run(const struct watch_check *c);
 void watch_sweep(struct watcher *w); /* ends what plugins left behind */
 
 extern const struct watch_engine watch_http, watch_tcp, watch_tls, watch_dns, watch_icmp, watch_plugin;

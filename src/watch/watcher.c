@@ -68,6 +68,8 @@ static void on_msg(struct msg_channel *ch, struct msg *m)
 		take_shared(w, m);
 	else if (m->type == MSG_CHECKS)
 		take_list(w, m);
+	else if (m->type == MSG_MEASURE)
+		watch_measure(w, ((const struct msg_measure *)m->body)->check, ((const struct msg_measure *)m->body)->within_ms);
 }
 
 static void stop_all(struct watcher *w)

@@ -54,6 +54,7 @@ const char *part_name(enum part part);
 	X(TABLE, msg_table, 1, 0, "route by this table; also keeper -> router")                    \
 	X(CERTS, msg_certs, 1, 0, "certificates (core/certs.h); also keeper -> router, controller") \
 	X(CHECKS, msg_checks, 1, 0, "measure these (JSON, sealed); also keeper -> watcher")            \
+	X(MEASURE, msg_measure, 0, 0, "measure this check soon; also keeper -> watcher")                  \
 	X(SHUTDOWN, msg_none, 0, 0, "end everything in order")                                     \
 	X(RESTART, msg_restart, 0, 0, "put another router in the place of the one that serves")       \
 	X(UPGRADE, msg_none, 1, 0, "become this program, with all that you hold")                  \
@@ -152,6 +153,11 @@ struct msg_certs {
 
 struct msg_checks {
 	uint64_t generation;
+};
+
+struct msg_measure {
+	uint64_t check;
+	uint64_t within_ms;
 };
 
 /* The descriptors of SHARED, in this order; what a part does not need is left out, and what

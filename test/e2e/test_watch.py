@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import xml.etree.ElementTree as xml
 
@@ -111,10 +112,14 @@ def test_between_changes_not_a_byte_of_the_feed_moves(serve, page):
     u = serve(config({"web": device({"http": p.url()})}, shop=["web"]))
     is_now(u, "web", "good")
     wait_for(lambda: feed(u, "shop").get("web"), "an article")
-    one = u.get("/feeds/shop.atom", port=u.admin)[1]
-    seen = len(p.seen)
-    wait_for(lambda: len(p.seen) > seen + 5, "measured again")
-    assert u.get("/feeds/shop.atom", port=u.admin)[1] == one
+
+    def stays():
+        one, seen = u.get("/feeds/shop.atom", port=u.admin)[1], len(p.seen)
+        wait_for(lambda: len(p.seen) > seen + 5, "measured again")
+        return u.get("/feeds/shop.atom", port=u.admin)[1] == one
+
+    wait_for(stays, "all has been told, and then nothing moves")
+    assert stays()
 
 
 @pytest.mark.parametrize("check, answer, word, reason", [
@@ -322,3 +327,58 @@ def test_as_json_and_in_the_limits(serve, page):
     limits = {x["name"]: x for x in json.loads(u.cli("limits", "--json").stdout)["limits"]}
     assert limits["devices"]["used"] == 4 and limits["checks"]["used"] == 1
     assert limits["watch.running"]["bound"] == 1000
+
+
+# --- devices that need one another ---
+
+
+def test_who_is_behind_a_dead_switch_is_folded_under_it(serve, page, talker):
+    switch, pages = talker(), [page() for _ in range(3)]
+    kids = {f"web-{i}": device({"http": p.url()}, needs=["switch"]) for i, p in enumerate(pages)}
+    u = serve(config({"switch": device({"tcp": f"127.0.0.1:{switch.port}"}, every="1h"), **kids}, shop=list(kids)))
+    for name in ["switch", *kids]:
+        is_now(u, name, "good") if name != "switch" else wait_for(lambda: status(u, name)[0] == "good", "the switch is good", 90)
+    switch.close()
+    for p in pages:
+        p.status = 500
+    # Its own turn is in an hour: it is measured because a child failed.
+    is_now(u, "switch", "ugly")
+    for name in kids:
+        assert is_now(u, name, "ugly", "on account of switch: HTTP status 500")
+        assert devices(u)[name]["place"] == "folded" and devices(u)[name]["cause"] == "switch"
+        wait_for(lambda: feed(u, "shop").get(name, "").startswith("UGLY"), f"{name} is told")
+    assert "status=ugly reason=\"HTTP" not in u.log.read_text(), "none was told on its own account"
+    one = u.get("/feeds/shop.atom", port=u.admin)[1]
+    old = u.parts()["controller"]["pid"]
+    os.kill(old, signal.SIGKILL)
+    wait_for(lambda: u.is_ready() and u.parts()["controller"]["pid"] != old, "another controller")
+    seen = len(pages[0].seen)
+    wait_for(lambda: len(pages[0].seen) > seen + 3, "measured again")
+    assert devices(u)["web-1"]["cause"] == "switch"
+    articles = re.findall(r"<entry>.*?</entry>", one, re.S)
+    for a in [a for a in articles if "/web-" in a]:
+        assert a in u.get("/feeds/shop.atom", port=u.admin)[1], "a new controller is no news"
+
+
+def test_half_of_a_pair_is_bad_though_users_feel_nothing(serve, page, talker):
+    a, b, p = talker(), talker(), page()
+    u = serve(config({"a": device({"tcp": f"127.0.0.1:{a.port}"}), "b": device({"tcp": f"127.0.0.1:{b.port}"}),
+                      "web": device({"http": p.url()}, needs=[{"any": ["a", "b"]}])}))
+    for name in ("a", "b", "web"):
+        is_now(u, name, "good")
+    a.close()
+    is_now(u, "a", "ugly")
+    assert is_now(u, "web", "bad", "one is down") == "of several that it needs one is down: a"
+    b.close()
+    is_now(u, "b", "ugly")
+    assert devices(u)["web"]["status"] == "bad", "what measures well is not ugly, whatever its parents seem to be"
+
+
+def test_flapping_is_called_so(serve, page):
+    p = page()
+    u = serve(config({"web": device({"http": p.url()})}, shop=["web"]))
+    is_now(u, "web", "good")
+    for i in range(12):
+        p.status, seen = 500 if i % 2 == 0 else 200, len(p.seen)
+        wait_for(lambda: len(p.seen) > seen + 1, "measured")
+    wait_for(lambda: "it flaps" in status(u, "web")[1], "it flaps")

@@ -83,6 +83,8 @@ class Talker:
                 pass
 
     def close(self):
+        if self.sock.fileno() < 0:
+            return
         self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
         for c in self.kept:

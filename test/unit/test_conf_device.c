@@ -131,9 +131,9 @@ static void needs_that_are_not_there_come_with_the_right_word(void **state UNUSE
 
 static void circles_are_named(void **state UNUSED)
 {
-	refused(APPS "devices:\n  b: {needs: c}\n  c: {needs: [{any: [e, d]}]}\n  d: {needs: b}\n  e: {needs: e}\n",
-		"f:5:14: error: needs in a circle: b needs c needs d needs b\n"
-		"f:6:14: error: needs in a circle: e needs e\n");
+	refused(APPS "devices:\n  b: {needs: c}\n  c: {needs: [{any: [e, d]}]}\n  d: {needs: b}\n  e: \n",
+		"f:4:15: error: needs in a circle: c needs d needs b needs c\n");
+	refused(APPS "devices:\n  b: \n  e: {needs: [b, e]}\n", "f:4:18: error: needs in a circle: e needs e\n");
 }
 
 static void checks_that_are_wrong_are_explained(void **state UNUSED)
