@@ -271,6 +271,35 @@ static void changes_section(struct buf *b, const json_t *changes, uint64_t now_m
 	buf_adds(b, "</section>\n");
 }
 
+static void device_row(struct buf *b, const json_t *d, uint64_t now_ms UNUSED)
+{
+	buf_adds(b, "<tr><td>");
+	page_link(b, "devices", page_field(d, "name"));
+	buf_adds(b, "</td>");
+	cell_word(b, page_field(d, "status"));
+	cell_text(b, "wide", page_field(d, "reason"));
+	cell_text(b, "x", page_field(d, "at"));
+	buf_adds(b, "</tr>\n");
+}
+
+static void devices_section(struct buf *b, const json_t *devices, uint64_t now_ms)
+{
+	json_t *sorted = json_array(), *d;
+	size_t i;
+
+	for (int r = 0; r < 4; r++)
+		json_array_foreach (devices, i, d)
+			if (rank(page_field(d, "status")) == r)
+				json_array_append(sorted, d);
+	if (json_array_size(sorted)) {
+		buf_adds(b, "<section><h2>Devices</h2>\n");
+		table_open(b, "<th>device<th>status<th>reason<th class=\"x\">at");
+		rows(b, sorted, now_ms, device_row);
+		buf_adds(b, "</section>\n");
+	}
+	json_decref(sorted);
+}
+
 static void part_row(struct buf *b, const json_t *p, uint64_t now_ms)
 {
 	const char *name = page_field(p, "name");
@@ -304,7 +333,8 @@ void page_status(const json_t *status, const json_t *changes, uint64_t now_ms, s
 {
 	const json_t *apps = json_object_get(status, "apps");
 	const json_t *parts = json_object_get(status, "parts");
-	const char *worst = worst_of(parts, worst_of(apps, "good"));
+	const json_t *devices = json_object_get(status, "devices");
+	const char *worst = worst_of(devices, worst_of(parts, worst_of(apps, "good")));
 	struct buf title = {0};
 
 	buf_addf(&title, "%s - Upstate", worst);
@@ -315,6 +345,7 @@ void page_status(const json_t *status, const json_t *changes, uint64_t now_ms, s
 	buf_adds(ret, "<span class=\"end dim\"><a href=\"/feeds/all.atom\">feed of everything</a>"
 		      "</span></header>\n");
 	app_sections(ret, apps, now_ms);
+	devices_section(ret, devices, now_ms);
 	changes_section(ret, changes, now_ms);
 	parts_section(ret, parts, now_ms);
 	page_close(ret);

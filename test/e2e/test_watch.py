@@ -105,6 +105,8 @@ def test_a_page_goes_bad_and_good_again_and_the_feed_says_so(serve, page):
     line = [x for x in u.cli("status").stdout.splitlines() if x.startswith("switch")]
     assert line and "unknown" in line[0] and "rack 3" in line[0]
     assert u.get("/devices/web", port=u.admin)[0] == 200
+    text = u.get("/", port=u.admin)[1]
+    assert 'href="/devices/web"' in text and "nobody measures it" in text and "rack 3" in text
 
 
 def test_between_changes_not_a_byte_of_the_feed_moves(serve, page):
