@@ -158,8 +158,10 @@ static char **environment(void)
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		for (char **v = environ; *v; v++)
-			if (strncmp(*v, names[i], strlen(names[i])) == 0 && (*v)[strlen(names[i])] == '=')
+			if (strncmp(*v, names[i], strlen(names[i])) == 0 && (*v)[strlen(names[i])] == '=') {
 				list[n++] = *v;
+				break; /* one that stands there twice is taken once: there is room for no more */
+			}
 	return list;
 }
 
