@@ -81,6 +81,14 @@ static void conf_freep(struct conf **c)
 	conf_free(*c);
 }
 
+static void print_right(const char *path, const struct conf *conf)
+{
+	printf("%s is right: %u app%s", path, conf->app_count, conf->app_count == 1 ? "" : "s");
+	if (conf->device_count)
+		printf(", %u device%s", conf->device_count, conf->device_count == 1 ? "" : "s");
+	printf("\n");
+}
+
 int verb_check(struct cli *c, struct err *e)
 {
 	CLEANUP(conf_problems_free) struct conf_problems problems = {0};
@@ -94,8 +102,7 @@ int verb_check(struct cli *c, struct err *e)
 					 conf ? (int)conf->app_count : 0, "problems",
 					 problems_json(&problems)));
 	else if (conf)
-		printf("%s is right: %u app%s\n", c->conf_path, conf->app_count,
-		       conf->app_count == 1 ? "" : "s");
+		print_right(c->conf_path, conf);
 	else
 		return err_set(e, ERR_INPUT, "%s has %u mistake%s", c->conf_path, problems.errors,
 			       problems.errors == 1 ? "" : "s");
