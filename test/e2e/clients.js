@@ -113,6 +113,7 @@ async function fetched() {
   assert.strictEqual(await post('/sum', BODY), SUM);
   assert.strictEqual(await post('/sum', new Blob([BODY]).stream(), { duplex: 'half' }), SUM); // chunked
   await Promise.all(Array.from({ length: 50 }, async () => assert.strictEqual(await (await fetch(url + '/up')).text(), 'up')));
+  await reader.cancel(); // Node 18 does not take abort() for that any more, once the body is piped
   gone.abort();
   while (await (await fetch(url + '/open')).text() !== '0');
   return { events: heard };
