@@ -122,23 +122,12 @@ static void act(void *arg, const struct device_action *a)
 
 static void store_one(struct tell *t, struct tell_device *d)
 {
-	CLEANUP(json_decrefp) json_t *body = NULL;
 	const char *name = d->conf->name, *status = status_name((enum status)d->told.status);
-	const struct news_device *before = news_find(&t->news, name);
 	char reason[TELL_REASON];
-	bool changed = false;
-	struct err e;
 
 	tell_device_reason(d, reason);
-	if (before && before->mark == news_mark(status, reason))
-		return;
-	body = tell_device_json(d);
-	if (state_device_put(t->ship->state, name, "", status, reason, body, clock_wall_ms(), &changed, &e) < 0)
-		log_warn("device", "id=%s reason=\"%s\"", name, e.msg);
-	else
-		news_put(&t->news, name, "", news_mark(status, reason), changed);
-	if (changed)
-		log_info("status", "device=%s status=%s reason=\"%s\"", name, status, reason);
+	if (tell_is_news(t, name, status, reason))
+		tell_news_put(t, name, "", status, reason, tell_device_json(d));
 }
 
 /* All that changed, in one transaction; false: it is tried again, and nothing was stored. */

@@ -11,31 +11,26 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define HISTORY_LOOK 400 /* newest records among which ended changes are looked for */
-
-/* Is the status another than the one stored last? Asked before anything is made of it: there may be
- * ten thousand devices, and hardly ever one that changed. */
-static bool is_news(struct tell *t, const char *id, const struct tell_status_of *s)
-{
-	const struct news_device *d = news_find(&t->news, id);
-
-	return !d || d->mark != news_mark(s->status, s->reason);
-}
-
-static void put(struct tell *t, const char *id, const char *app, const struct tell_status_of *s,
-		json_t *body)
+void tell_news_put(struct tell *t, const char *id, const char *app, const char *status, const char *reason,
+		   json_t *body)
 {
 	bool changed = false;
 	struct err e;
 
-	if (state_device_put(t->ship->state, id, app, s->status, s->reason, body, clock_wall_ms(), &changed,
-			     &e) < 0)
+	if (state_device_put(t->ship->state, id, app, status, reason, body, clock_wall_ms(), &changed, &e) < 0)
 		log_warn("device", "id=%s reason=\"%s\"", id, e.msg);
 	else
-		news_put(&t->news, id, app, news_mark(s->status, s->reason), changed);
+		news_put(&t->news, id, app, news_mark(status, reason), changed);
 	if (changed)
-		log_info("status", "device=%s status=%s reason=\"%s\"", id, s->status, s->reason);
+		log_info("status", "device=%s status=%s reason=\"%s\"", id, status, reason);
 	json_decref(body);
+}
+
+bool tell_is_news(const struct tell *t, const char *id, const char *status, const char *reason)
+{
+	const struct news_device *d = news_find(&t->news, id);
+
+	return !d || d->mark != news_mark(status, reason);
 }
 
 static json_t *slot_json(struct ship_app *a, uint32_t slot, const char *id,
@@ -56,19 +51,19 @@ static void look_at_app(struct tell *t, struct ship_app *a)
 	char id[200];
 
 	tell_app_status_of(a, &s);
-	if (is_news(t, a->name, &s))
-		put(t, a->name, a->name, &s, tell_app_json(a));
+	if (tell_is_news(t, a->name, s.status, s.reason))
+		tell_news_put(t, a->name, a->name, s.status, s.reason, tell_app_json(a));
 	for (uint32_t slot = 1; a->conf->run && slot <= a->conf->instances; slot++) {
 		snprintf(id, sizeof(id), "%s/%u", a->name, slot);
 		tell_slot_status(a, slot, &s);
-		if (is_news(t, id, &s))
-			put(t, id, a->name, &s, slot_json(a, slot, id, &s));
+		if (tell_is_news(t, id, s.status, s.reason))
+			tell_news_put(t, id, a->name, s.status, s.reason, slot_json(a, slot, id, &s));
 	}
 	for (uint32_t i = 0; i < a->target_count; i++) {
 		snprintf(id, sizeof(id), "%s/%s", a->name, a->targets[i].name);
 		tell_target_status(a, &a->targets[i], &s);
-		if (is_news(t, id, &s))
-			put(t, id, a->name, &s, tell_target_json(a, &a->targets[i]));
+		if (tell_is_news(t, id, s.status, s.reason))
+			tell_news_put(t, id, a->name, s.status, s.reason, tell_target_json(a, &a->targets[i]));
 	}
 }
 
@@ -98,9 +93,9 @@ static void look_at_certificates(struct tell *t)
 		certificate_id(list, i, id, sizeof(id));
 		s.status = json_string_value(json_object_get(x, "status"));
 		util_text(s.reason, sizeof(s.reason), json_string_value(json_object_get(x, "reason")));
-		if (is_news(t, id, &s)) {
+		if (tell_is_news(t, id, s.status, s.reason)) {
 			json_object_set_new(x, "device", json_string(id));
-			put(t, id, "", &s, json_incref(x));
+			tell_news_put(t, id, "", s.status, s.reason, json_incref(x));
 		}
 	}
 }
@@ -199,8 +194,8 @@ void tell_devices_look(struct tell *t)
 	for (enum part p = 0; p < PART_OTHER; p++) { /* that one comes and goes */
 		snprintf(id, sizeof(id), "upstate/%s", part_name(p));
 		tell_part_status(t, p, &s);
-		if (is_news(t, id, &s))
-			put(t, id, "", &s, tell_part_json(t, p));
+		if (tell_is_news(t, id, s.status, s.reason))
+			tell_news_put(t, id, "", s.status, s.reason, tell_part_json(t, p));
 	}
 	look_at_certificates(t);
 	LIST_EACH (a, &t->ship->apps, link)

@@ -181,6 +181,12 @@ json_t *tell_devices_json(const struct tell *t);
 
 /* news.c: statuses that changed go to the state; feeds and pages come from there */
 void tell_devices_look(struct tell *t);
+/* Is the status another than the one stored last? Asked before anything is made of it: there may be
+ * ten thousand devices, and hardly ever one that changed. */
+bool tell_is_news(const struct tell *t, const char *id, const char *status, const char *reason);
+/* Within a transaction: stores it, and tells the log when it is another one. Takes body. */
+void tell_news_put(struct tell *t, const char *id, const char *app, const char *status, const char *reason,
+		   json_t *body);
 /* feeds.c, pages.c */
 void tell_feed(struct call *c, json_t *body);
 void tell_page(struct call *c, json_t *body);
