@@ -20,6 +20,23 @@ void h2_note(struct h2_link *l, enum flood_kind kind)
 		l->role->calm(l);
 }
 
+void h2_note_control(struct h2_link *l, uint8_t type)
+{
+	switch (type) {
+	case NGHTTP2_SETTINGS:
+		h2_note(l, FLOOD_SETTINGS);
+		break;
+	case NGHTTP2_PING:
+		h2_note(l, FLOOD_PING);
+		break;
+	case NGHTTP2_WINDOW_UPDATE:
+		h2_note(l, FLOOD_WINDOW);
+		break;
+	default:
+		h2_note(l, FLOOD_PRIORITY);
+	}
+}
+
 /* --- reading --- */
 
 ssize_t h2_link_feed(struct h2_link *l)

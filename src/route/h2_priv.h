@@ -156,6 +156,7 @@ bool h2_link_open(struct h2_link *l, bool server, void (*more)(nghttp2_session_c
 void h2_link_fini(struct h2_link *l); /* harmless on one that was not opened */
 void h2_flush_soon(struct h2_link *l);
 void h2_note(struct h2_link *l, enum flood_kind kind); /* one more frame that asks for something */
+void h2_note_control(struct h2_link *l, uint8_t type); /* one of a type that costs the same from either end */
 /* Feeds what was read. Negative: the session is of no use any more, for this reason of nghttp2's. */
 ssize_t h2_link_feed(struct h2_link *l);
 /* Fields of f follow, at most `most` bytes: they become text in a new buffer at *text. False: no memory. */

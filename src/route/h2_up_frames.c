@@ -23,17 +23,8 @@ static int on_begin_frame(nghttp2_session *ng UNUSED, const nghttp2_frame_hd *hd
 	case NGHTTP2_DATA: /* some measure the way by it */
 		flood_credit(&l->flood, FLOOD_PING, 1);
 		return 0;
-	case NGHTTP2_SETTINGS:
-		h2_note(l, FLOOD_SETTINGS);
-		return 0;
-	case NGHTTP2_PING:
-		h2_note(l, FLOOD_PING);
-		return 0;
-	case NGHTTP2_WINDOW_UPDATE:
-		h2_note(l, FLOOD_WINDOW);
-		return 0;
 	default:
-		h2_note(l, FLOOD_PRIORITY);
+		h2_note_control(l, hd->type);
 		return 0;
 	}
 }
