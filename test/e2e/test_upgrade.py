@@ -15,22 +15,11 @@ import pytest
 import apps
 import faults
 import raw
+import test_replace
 import upstate
 from upstate import wait_for
 
-CONFIG = """
-listen:
-  - http: 127.0.0.1:{port}
-admin:
-  http: 127.0.0.1:{admin}
-apps:
-  book:
-    run: ./server $UPSTATE_SOCKET
-    health: { path: /up }
-    instances: 2
-    drain: 2s
-    bake: 1s
-"""
+CONFIG = test_replace.CONFIG.replace("drain:", "instances: 2\n    drain:")
 BINARY = pathlib.Path(upstate.BINARY).resolve()
 STATE_FORMAT = re.search(r"SCHEMA_VERSION (\d+)",
                          (pathlib.Path(__file__).parents[2] / "src/state/state.c").read_text())[1]

@@ -3,48 +3,13 @@
  * The configuration as its user meets it: what a right file means, and what is said
  * about a wrong one.
  */
-#include "unit.h"
+#include "conf_fixture.h"
 
 #include <time.h>
 
-#include "conf/conf.h"
 #include "core/table.h"
 
-static struct conf_problems problems;
-static struct buf said;
-
-/* Parses; all problems, a line each, stand in `said`. NULL when it was refused. */
-static struct conf *parse(const char *text)
-{
-	struct conf *c = NULL;
-	struct err e = {0};
-
-	conf_problems_free(&problems);
-	buf_free(&said);
-	if (conf_parse("f", text, strlen(text), &c, &problems, &e) < 0)
-		assert_int_equal(e.code, ERR_INPUT);
-	conf_problems_print(&problems, "f", &said);
-	return c;
-}
-
-static int teardown(void **state UNUSED)
-{
-	conf_problems_free(&problems);
-	buf_free(&said);
-	return 0;
-}
-
 #define APP "apps: {hello: {run: \"serve $PORT\"}}\n"
-
-static void refused(const char *text, const char *message)
-{
-	struct conf *c = parse(text);
-
-	if (c || strcmp(buf_str(&said), message) != 0)
-		print_error("for:\n%s\nwanted:\n%sgot:\n%s", text, message, buf_str(&said));
-	assert_null(c);
-	assert_string_equal(buf_str(&said), message);
-}
 
 static void warned(const char *text, const char *message)
 {

@@ -2,45 +2,10 @@
  *
  * Devices, what needs them, and their checks, as their user writes them.
  */
-#include "unit.h"
-
-#include "conf/conf.h"
-
-static struct conf_problems problems;
-static struct buf said;
+#include "conf_fixture.h"
 
 #define KINDS "http, tcp, plugin, push, tls, dns, icmp, version, file, host, process"
 #define APPS "apps: {a: {run: x $PORT}}\n"
-
-static struct conf *parse(const char *text)
-{
-	struct conf *c = NULL;
-	struct err e = {0};
-
-	conf_problems_free(&problems);
-	buf_free(&said);
-	if (conf_parse("f", text, strlen(text), &c, &problems, &e) < 0)
-		assert_int_equal(e.code, ERR_INPUT);
-	conf_problems_print(&problems, "f", &said);
-	return c;
-}
-
-static int teardown(void **state UNUSED)
-{
-	conf_problems_free(&problems);
-	buf_free(&said);
-	return 0;
-}
-
-static void refused(const char *text, const char *message)
-{
-	struct conf *c = parse(text);
-
-	if (c || strcmp(buf_str(&said), message) != 0)
-		print_error("for:\n%s\nwanted:\n%sgot:\n%s", text, message, buf_str(&said));
-	assert_null(c);
-	assert_string_equal(buf_str(&said), message);
-}
 
 /* A device with this check (which begins in column 14 of line 3) is refused. */
 static void check_refused(const char *check, const char *message)

@@ -2,48 +2,22 @@
  *
  * Policies as their user writes them.
  */
-#include "unit.h"
+#include "conf_fixture.h"
 
 #include <fcntl.h>
-
-#include "conf/conf.h"
-
-static struct conf_problems problems;
-static struct buf said;
 
 #define LINE "apps: {a: {run: x $PORT, "
 #define SALT "00112233445566778899aabbccddeeff"
 #define HASH "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-static struct conf *parse(const char *text)
-{
-	struct conf *c = NULL;
-	struct err e = {0};
-
-	conf_problems_free(&problems);
-	buf_free(&said);
-	if (conf_parse("f", text, strlen(text), &c, &problems, &e) < 0)
-		assert_int_equal(e.code, ERR_INPUT);
-	conf_problems_print(&problems, "f", &said);
-	return c;
-}
-
-static int teardown(void **state UNUSED)
-{
-	conf_problems_free(&problems);
-	buf_free(&said);
-	return 0;
-}
-
 /* `keys` of an app (they begin in column 26) are refused with this message. */
-static void refused(const char *keys, const char *message)
+static void keys_refused(const char *keys, const char *message)
 {
 	CLEANUP_BUF struct buf text = {0}, want = {0};
 
 	buf_addf(&text, LINE "%s}}\n", keys);
 	buf_addf(&want, "f:1:%s\n", message);
-	assert_null(parse(buf_str(&text)));
-	assert_string_equal(buf_str(&said), buf_str(&want));
+	refused(buf_str(&text), buf_str(&want));
 }
 
 static void an_app_has_no_policy_unless_it_says_so(void **state UNUSED)
@@ -140,97 +114,97 @@ static void switches_are_words(void **state UNUSED)
 
 static void bad_fields_are_explained(void **state UNUSED)
 {
-	refused("headers: {request: {set: {'X A': b}}}",
+	keys_refused("headers: {request: {set: {'X A': b}}}",
 		"52: error: headers.request.set: 'X A': the name of a field has letters, digits and '-', "
 		"and no space or ':'");
-	refused("headers: {request: {set: {Host: b}}}",
+	keys_refused("headers: {request: {set: {Host: b}}}",
 		"52: error: headers.request.set: 'Host': Upstate says this itself to the app (see "
 		"trusted_proxies)");
-	refused("headers: {request: {remove: [X_Forwarded_For]}}",
+	keys_refused("headers: {request: {remove: [X_Forwarded_For]}}",
 		"55: error: headers.request.remove: 'X_Forwarded_For': Upstate says this itself to the app "
 		"(see trusted_proxies)");
-	refused("headers: {response: {remove: [content-Length]}}",
+	keys_refused("headers: {response: {remove: [content-Length]}}",
 		"56: error: headers.response.remove: 'content-Length': this field belongs to the connection "
 		"or the framing: Upstate sets it itself");
-	refused("headers: {response: {set: {X-A: \"b\\nc\"}}}",
+	keys_refused("headers: {response: {set: {X-A: \"b\\nc\"}}}",
 		"58: error: headers.response.set: X-A: the value of a field is one line");
-	refused("headers: {response: {set: {X-A: ' b'}}}",
+	keys_refused("headers: {response: {set: {X-A: ' b'}}}",
 		"58: error: headers.response.set: X-A: the value of a field neither begins nor ends with a "
 		"space");
-	refused("headers: {response: {set: {X-A: [b]}}}",
+	keys_refused("headers: {response: {set: {X-A: [b]}}}",
 		"58: error: headers.response.set: X-A: expected text, found a list");
-	refused("headers: {response: {set: [X-A]}}",
+	keys_refused("headers: {response: {set: [X-A]}}",
 		"52: error: headers.response.set: expected a map of NAME: VALUE, found a list");
-	refused("headers: {set: {A: b}}",
+	keys_refused("headers: {set: {A: b}}",
 		"36: error: unknown key 'set' in headers; it belongs below 'headers.request'");
-	refused("headers: {request: {add: {A: b}}}",
+	keys_refused("headers: {request: {add: {A: b}}}",
 		"46: error: unknown key 'add' in headers.request; known are: set, remove");
 }
 
 static void bad_redirects_are_explained(void **state UNUSED)
 {
-	refused("redirects: [{from: old, to: /new}]",
+	keys_refused("redirects: [{from: old, to: /new}]",
 		"45: error: redirects.from: 'old': a path begins with '/'");
-	refused("redirects: [{from: /a*b, to: /new}]",
+	keys_refused("redirects: [{from: /a*b, to: /new}]",
 		"45: error: redirects.from: '/a*b': '*' can only stand at the end");
-	refused("redirects: [{from: /a?b, to: /new}]",
+	keys_refused("redirects: [{from: /a?b, to: /new}]",
 		"45: error: redirects.from: '/a?b': a path stands without '?' or '#'");
-	refused("redirects: [{from: /a, to: //evil.example/}]",
+	keys_refused("redirects: [{from: /a, to: //evil.example/}]",
 		"53: error: redirects.to: '//evil.example/': it is a path like /new, or begins with "
 		"https:// or http://");
-	refused("redirects: [{from: /a/*, to: 'https://h*'}]",
+	keys_refused("redirects: [{from: /a/*, to: 'https://h*'}]",
 		"55: error: redirects.to: 'https://h*': after :// stands a host, and '*' only behind a '/' "
 		"after it");
-	refused("redirects: [{from: /a/*, to: 'https://h?*'}]",
+	keys_refused("redirects: [{from: /a/*, to: 'https://h?*'}]",
 		"55: error: redirects.to: 'https://h?*': '*' stands behind the '/' that ends the host");
-	refused("redirects: [{from: /a, to: 'https:///x'}]",
+	keys_refused("redirects: [{from: /a, to: 'https:///x'}]",
 		"53: error: redirects.to: 'https:///x': after :// stands a host, and '*' only behind a '/' "
 		"after it");
-	refused("redirects: [{from: /a, to: '/b c'}]",
+	keys_refused("redirects: [{from: /a, to: '/b c'}]",
 		"53: error: redirects.to: '/b c': a path has no spaces, quotes, backslashes or letters "
 		"beyond ASCII (write %XX)");
-	refused("redirects: [{from: /a/*, to: /a/b/*}]",
+	keys_refused("redirects: [{from: /a/*, to: /a/b/*}]",
 		"38: error: redirects: '/a/*' leads back to itself");
-	refused("redirects: [{from: /a}]", "38: error: redirects: 'to' is missing");
-	refused("redirects: [{from: /a, to: /b, status: 303}]",
+	keys_refused("redirects: [{from: /a}]", "38: error: redirects: 'to' is missing");
+	keys_refused("redirects: [{from: /a, to: /b, status: 303}]",
 		"65: error: redirects.status: expected 301, 302, 307 or 308, found 303");
-	refused("redirects: [{from: /a, to: /b, status: 200}]",
+	keys_refused("redirects: [{from: /a, to: /b, status: 200}]",
 		"65: error: redirects.status: 200 is below 301");
-	refused("redirects: [{form: /a, to: /b}]",
+	keys_refused("redirects: [{form: /a, to: /b}]",
 		"39: error: unknown key 'form' in redirects; did you mean 'from'?");
-	refused("redirects: [/a]", "38: error: redirects: expected '{ from: /old, to: /new }', found text");
+	keys_refused("redirects: [/a]", "38: error: redirects: expected '{ from: /old, to: /new }', found text");
 }
 
 static void bad_policies_are_explained(void **state UNUSED)
 {
-	refused("allow: [10.0.0.0/33]", "34: error: allow: '10.0.0.0/33': that is more bits than the address "
+	keys_refused("allow: [10.0.0.0/33]", "34: error: allow: '10.0.0.0/33': that is more bits than the address "
 					"has");
-	refused("rate: {per: 1s}", "26: error: app 'a': rate: 'requests' is missing: how many may come in "
+	keys_refused("rate: {per: 1s}", "26: error: app 'a': rate: 'requests' is missing: how many may come in "
 				   "1000 ms?");
-	refused("rate: {requests: 1, by: cookie}",
+	keys_refused("rate: {requests: 1, by: cookie}",
 		"50: error: rate.by: 'cookie': expected 'address' or 'header NAME'");
-	refused("auth: {realm: x}", "26: error: app 'a': auth: 'users' is missing; `upstate password NAME` "
+	keys_refused("auth: {realm: x}", "26: error: app 'a': auth: 'users' is missing; `upstate password NAME` "
 				    "makes one");
-	refused("auth: {users: ['ann:secret']}",
+	keys_refused("auth: {users: ['ann:secret']}",
 		"41: error: auth.users: 'ann:secret': a user is written as `upstate password NAME` prints "
 		"it: NAME:sha256:SALT:HASH");
-	refused("auth: {users: ['ann:sha256:" SALT ":" HASH "'], realm: 'a\"b'}",
+	keys_refused("auth: {users: ['ann:sha256:" SALT ":" HASH "'], realm: 'a\"b'}",
 		"161: error: auth.realm: 'a\"b': a realm has letters, digits and spaces, and no quotes");
-	refused("balance: most", "35: error: balance: 'most': expected 'least', 'hash address', 'hash path' "
+	keys_refused("balance: most", "35: error: balance: 'most': expected 'least', 'hash address', 'hash path' "
 				 "or 'hash header NAME'");
-	refused("balance: hash header a b",
+	keys_refused("balance: hash header a b",
 		"35: error: balance: 'hash header a b': expected 'least', 'hash address', 'hash path' or "
 		"'hash header NAME'");
-	refused("sticky: a=b", "34: error: sticky: 'a=b': the name of a cookie has letters, digits, '-' and "
+	keys_refused("sticky: a=b", "34: error: sticky: 'a=b': the name of a cookie has letters, digits, '-' and "
 			       "'_'");
-	refused("sticky: true, balance: hash path",
+	keys_refused("sticky: true, balance: hash path",
 		"26: error: app 'a': 'sticky' and 'balance: hash path' both choose the target; leave one out");
-	refused("tcp: '127.0.0.1:1', sticky: true",
+	keys_refused("tcp: '127.0.0.1:1', sticky: true",
 		"46: error: app 'a' has 'tcp', so 'sticky' means nothing: nobody reads what its users say");
-	refused("tcp: '127.0.0.1:1', balance: hash path",
+	keys_refused("tcp: '127.0.0.1:1', balance: hash path",
 		"8: error: app 'a' has 'tcp': 'rate' and 'balance' can go by address alone");
-	refused("errors: {500: x}", "35: error: unknown key '500' in errors; did you mean '502'?");
-	refused("errors: {502: [x]}", "40: error: errors.502: expected the path of a file, found a list");
+	keys_refused("errors: {500: x}", "35: error: unknown key '500' in errors; did you mean '502'?");
+	keys_refused("errors: {502: [x]}", "40: error: errors.502: expected the path of a file, found a list");
 }
 
 static void a_policy_that_changed_is_another_and_one_that_moved_is_not(void **state UNUSED)
